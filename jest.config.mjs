@@ -1,0 +1,31 @@
+const common = {
+  extensionsToTreatAsEsm: ['.ts'],
+  moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
+  transform: {
+    '^.+\\.ts$': [
+      '@swc/jest',
+      { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'es6' }, sourceMaps: 'inline' },
+    ],
+  },
+  testEnvironment: 'node',
+  setupFiles: ['<rootDir>/src/plugins/policy/v8-flag.ts'],
+};
+
+// Three suites: `fast` needs no service at all, `real` starts real Redis and real processes itself,
+// `peers` needs the real peers that scripts/peers.sh fetches (SPIRE, OpenBao, Valkey).
+const suites = {
+  fast: ['unit', 'http', 'conformance', 'architecture', 'properties'],
+  real: ['state', 'e2e', 'docs'],
+  peers: ['peers'],
+};
+
+export default {
+  workerIdleMemoryLimit: '384MB',
+  testTimeout: 30_000,
+  projects: Object.entries(suites).map(([displayName, folders]) => ({
+    ...common,
+    displayName,
+    rootDir: import.meta.dirname,
+    testMatch: folders.map((folder) => `<rootDir>/tests/${folder}/**/*.test.ts`),
+  })),
+};
