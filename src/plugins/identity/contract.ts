@@ -1,4 +1,4 @@
-import type { X509Certificate } from 'node:crypto';
+import type { JsonWebKey, X509Certificate } from 'node:crypto';
 import type { ProvenIdentity, ProvenPerson, ProvenWorkload } from '../../core/identity.js';
 
 /** What a TLS peer presented: the leaf and the intermediates as DER, leaf first. */
