@@ -1,0 +1,69 @@
+import type { Observe } from '../core/observe.js';
+import type { SelectorHash } from '../core/selector.js';
+import type { Clock } from '../core/time.js';
+import type { IdentityProof, TrustBundles } from '../plugins/identity/contract.js';
+import type { BundleFormat, PolicyEngine, PreparedPolicy } from '../plugins/policy/contract.js';
+import type { RingKey, Signer } from '../plugins/signers/contract.js';
+import type { AuditLog, Feed, Health, Ledger, Quotas, ReplayGuard, Schedule, Views } from '../state/stores.js';
+
+/** Everything a verb may use: one record, built in main/compose.ts, and from fakes in tests. */
+export interface Parts {
+  settings: BrokerSettings;
+  clock: Clock;
+  observe: Observe;
+  identity: IdentityProof;
+  trustBundles: TrustBundles;
+  bundleFormat: BundleFormat;
+  policyEngine: PolicyEngine;
+  /** The policy of the bundle that Redis names active, once this broker has loaded it. */
+  policies: ActivePolicies;
+  signer: Signer;
+  keys: KeyRing;
+  ledger: Ledger;
+  views: Views;
+  feed: Feed;
+  schedule: Schedule;
+  replayGuard: ReplayGuard;
+  auditLog: AuditLog;
+  health: Health;
+  /** Keyed by the cell's key. */
+  selectorHash: SelectorHash;
+  cellKey: Uint8Array;
+}
+
+export interface BrokerSettings {
+  issuer: string;
+  mtlsIssuer?: string;
+  cell: string;
+  ttlMsDefault: number;
+  ttlMsMax: number;
+  /** Longest life of a task when its type says nothing. */
+  taskTtlMsMax: number;
+  taskTtlMsDefault: number;
+  operatorTtlMs: number;
+  personTokenAgeMsMax: number;
+  identityLeftMsMin: number;
+  skewMs: number;
+  quotas: Quotas;
+  dpopWindowMs: number;
+  dpopNonceRequired: boolean;
+  judgeWithinMs: number;
+  judgeBundleWithinMs: number;
+}
+
+export interface ActivePolicies {
+  /** The prepared policy of that digest; `unavailable` when this broker has not loaded it (it then loads it in the background). */
+  of(digest: string): PreparedPolicy;
+  /** Loads the bundle that Redis names active now; what was loaded stays on failure. */
+  refresh(): Promise<PreparedPolicy>;
+  current(): PreparedPolicy | undefined;
+}
+
+/** The signing keys as this broker knows them now. */
+export interface KeyRing {
+  active(alg?: RingKey['alg']): RingKey;
+  byKid(kid: string): RingKey | undefined;
+  all(): RingKey[];
+  version(): number;
+  refresh(): Promise<void>;
+}

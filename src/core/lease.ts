@@ -1,0 +1,98 @@
+import { isBefore, type Position } from './position.js';
+import { isTerminal, type TaskRecord } from './task.js';
+import type { EpochMs } from './time.js';
+
+/**
+ * The record of one thing given out.
+ *
+ *     credential: pending → active → revoking → revoked
+ *                 pending → revoking            revoking → abandoned (an operator's word, with a reason)
+ *     token:      active → revoked              (its expiry is a fact, not a move, and needs nobody)
+ */
+export type LeaseState = 'pending' | 'active' | 'revoking' | 'revoked' | 'abandoned';
+
+const MOVES: Record<LeaseState, readonly LeaseState[]> = {
+  pending: ['active', 'revoking'],
+  active: ['revoking', 'revoked'],
+  revoking: ['revoked', 'abandoned'],
+  revoked: [],
+  abandoned: [],
+};
+
+/** Whether a lease of this kind may go from one state to another. A token is never pending or revoking. */
+export function mayMove(kind: LeaseRecord['kind'], from: LeaseState, to: LeaseState): boolean {
+  if (kind === 'token') return from === 'active' && to === 'revoked';
+  if (from === 'active' && to === 'revoked') return false;
+  return MOVES[from].includes(to);
+}
+
+export interface LeaseRecord {
+  id: string;
+  kind: 'token' | 'credential';
+  /** Absent for an operator token. */
+  taskId?: string;
+  /** Ids above it, root to parent: tasks, then (delegated) the leases above. */
+  path: string[];
+  /** SPIFFE ID of the agent that holds it; for an operator token the person's name. */
+  agent: string;
+  /** Everybody it passed through, first delegator first; the agent itself excluded. */
+  actors: string[];
+  onBehalfOf?: string;
+  opener?: string;
+  owner?: string;
+  team?: string;
+  environment?: string;
+  /** The audience (tokens). */
+  resource?: string;
+  tools: string[];
+  secret?: string;
+  backend?: string;
+  /** The position its minter had read before it decided. A renewal keeps it. */
+  position: Position;
+  /** The generations of the tasks on its path, root first, as decided under. */
+  generations: number[];
+  bundle: string;
+  /** `kid` of our key that signed it (tokens). */
+  keyId?: string;
+  /** The key that signed the identity it was obtained with (core/identity.ts). */
+  identityKeyId?: string;
+  binding: 'none' | 'dpop' | 'mtls';
+  state: LeaseState;
+  createdAtMs: EpochMs;
+  expiresAtMs: EpochMs;
+  revokedAtMs?: EpochMs;
+  revokedReason?: string;
+  /** Credentials: attempts at revoking so far, the last problem, when the next is due. */
+  attempts?: number;
+  lastProblem?: string;
+  nextAttemptMs?: EpochMs;
+}
+
+/** Why a lease is not worth anything, or undefined while it is. The one function every reader uses. */
+export type DeadBecause = 'expired' | 'lease' | 'task' | 'suspended' | 'lease-above' | 'cut' | 'revocation';
+
+export interface AboveLease {
+  /** The tasks of its path, root first. */
+  tasks: TaskRecord[];
+  /** The leases above it, outermost first. */
+  leases: LeaseRecord[];
+  /** True when a revocation entry newer than its position matches it (core/revocations.ts). */
+  revoked: boolean;
+}
+
+/**
+ * A lease's effective state is its own and that of every task and lease above it; it is also dead when its position is older
+ * than a revocation that matches it, or than the last cut (suspension, revoking context change, end) on its path.
+ * A lease above that merely expired does not kill a credential below it; a token never outlives it anyway.
+ */
+export function deadBecause(lease: LeaseRecord, above: AboveLease, nowMs: EpochMs): DeadBecause | undefined {
+  if (lease.state !== 'active' && lease.state !== 'pending') return 'lease';
+  if (lease.expiresAtMs <= nowMs) return 'expired';
+  for (const task of above.tasks) {
+    if (isTerminal(task.state) || task.deadlineMs <= nowMs) return 'task';
+    if (task.state === 'suspended') return 'suspended';
+    if (task.cutAt && isBefore(lease.position, task.cutAt)) return 'cut';
+  }
+  if (above.leases.some((parent) => parent.state !== 'active')) return 'lease-above';
+  return above.revoked ? 'revocation' : undefined;
+}

@@ -1,0 +1,483 @@
+import type { AuditRecord } from '../core/audit.js';
+import type { LeaseRecord } from '../core/lease.js';
+import type { Position } from '../core/position.js';
+import type { FeedEntry, Match } from '../core/revocations.js';
+import type { Selector } from '../core/selector.js';
+import type { OnBehalfOf, TaskCharter, TaskRecord, TerminalState } from '../core/task.js';
+import type { EpochMs } from '../core/time.js';
+
+/**
+ * What is remembered, as promises. One method that changes something is one Lua script on one slot: state, indexes, due time, feed
+ * entry and audit record move together or not at all. Every method may throw `BrokerError('unavailable')` when Redis does not answer
+ * in time: then the outcome is *unknown*, never "did not happen"; every script is idempotent for the same ids.
+ *
+ * Grants (`startTask`, `openIntent`, `commitLease`, `resumeTask`) are refused with `unavailable` while the store's profile is less than
+ * promised, its memory is over 80 %, its audit backlog is too old, the clock is off or a new epoch is not confirmed by every broker.
+ * Ends, suspensions, context changes, locks and revocations are never refused for those reasons.
+ */
+export interface Stores {
+  ledger: Ledger;
+  views: Views;
+  feed: Feed;
+  schedule: Schedule;
+  replayGuard: ReplayGuard;
+  auditLog: AuditLog;
+  health: Health;
+}
+
+/** The state changes. `nowMs` comes from the clock part; the audit record of the change is always a parameter. */
+export interface Ledger {
+  /**
+   * Everything a decision hangs on, in one look: the tasks of the path, the leases above, locks, fence, head, active bundle.
+   * Undefined when the task (or a lease above) is not there.
+   */
+  read(query: { taskId?: string; leaseIds?: string[]; nowMs: EpochMs }): Promise<Reading | undefined>;
+
+  /**
+   * Opens a task. A root's path is its own id. `exists`: the opener has that ref already, and here is the task. `over`, `suspended`: an
+   * ancestor is. An end kept for that opener and ref is applied at once: the task comes back ended.
+   */
+  startTask(write: {
+    charter: TaskCharter;
+    context: Record<string, unknown>;
+    /** Generations of the ancestors and the bundle as read; the fence as for leases. */
+    basis: Basis;
+    quotas: Quotas;
+    nowMs: EpochMs;
+    audit: AuditRecord;
+  }): Promise<{ outcome: 'opened' | 'exists'; task: TaskRecord } | Refusal>;
+
+  /**
+   * Makes a lease count. A token goes straight to active; a credential's `pending` lease (openIntent) becomes active before its deadline.
+   * Nothing is written unless: every task on the path is active at the generations of the basis, every lease above is active, a parent
+   * *token* is not past its expiry, the bundle is the active one, the fence is not newer than the position, the quotas are free.
+   */
+  commitLease(write: {
+    lease: LeaseRecord;
+    basis: Basis;
+    quotas: Quotas;
+    nowMs: EpochMs;
+    audit: AuditRecord;
+  }): Promise<{ outcome: 'committed' } | Refusal>;
+
+  /** Writes a credential's intent: a `pending` lease, due at `intentDeadlineMs`. Same conditions as commitLease. */
+  openIntent(write: {
+    lease: LeaseRecord;
+    intentDeadlineMs: EpochMs;
+    basis: Basis;
+    quotas: Quotas;
+    nowMs: EpochMs;
+    audit: AuditRecord;
+  }): Promise<{ outcome: 'committed' } | Refusal>;
+
+  /**
+   * Longer life for an active credential; its position stays. Same conditions as commitLease, with the basis of the new decision, and also
+   * refused (`not_live`) when the lease is older than a cut on its path.
+   */
+  renewLease(write: {
+    leaseId: string;
+    expiresAtMs: EpochMs;
+    basis: Basis;
+    nowMs: EpochMs;
+    audit: AuditRecord;
+  }): Promise<{ outcome: 'committed' } | Refusal>;
+
+  /**
+   * Ends a task for good, in constant time whatever hangs below: terminal state, cut, one feed entry (none when nothing can be alive), the
+   * task due for its drain. The first terminal state wins: `already` brings the task as it ended. `onlyIf` makes it a clock's move: refused
+   * as `not_due` unless the deadline (or three times the heartbeat, or once it when silence ends) has passed at `nowMs`.
+   */
+  endTask(write: {
+    taskId: string;
+    state: TerminalState;
+    reason: string;
+    by: string;
+    onlyIf?: 'deadline' | 'silence';
+    nowMs: EpochMs;
+    audit: AuditRecord;
+  }): Promise<
+    { outcome: 'ended' | 'already'; task: TaskRecord; position?: Position } | NotThere | { outcome: 'not_due' }
+  >;
+
+  /** Keeps an end for a ref its opener has not opened yet, for 16 minutes; at most 1,000 per opener. */
+  keepEnd(write: {
+    opener: string;
+    ref: string;
+    state: TerminalState;
+    reason: string;
+    nowMs: EpochMs;
+    audit: AuditRecord;
+  }): Promise<{ outcome: 'kept' | 'full' }>;
+
+  /** All that was given dies exactly as at an end, the generation rises, and the task can go on later. `onlyIf: 'silence'` as above. */
+  suspendTask(write: {
+    taskId: string;
+    reason: string;
+    by: string;
+    onlyIf?: 'silence';
+    nowMs: EpochMs;
+    audit: AuditRecord;
+  }): Promise<
+    | { outcome: 'suspended' | 'already'; task: TaskRecord; position?: Position }
+    | NotThere
+    | { outcome: 'over'; task: TaskRecord }
+    | { outcome: 'not_due' }
+  >;
+
+  /** A suspended task goes on at a new generation; nothing given before comes back. */
+  resumeTask(write: {
+    taskId: string;
+    by: string;
+    nowMs: EpochMs;
+    audit: AuditRecord;
+  }): Promise<{ outcome: 'resumed' | 'already'; task: TaskRecord } | NotThere | { outcome: 'over'; task: TaskRecord }>;
+
+  /**
+   * Stores the task's own new context by compare-and-set on its generation, raises it, makes the task due for judging within `judgeWithinMs`.
+   * `revoke` also cuts: everything given before at or below it is dead, with a feed entry.
+   */
+  changeContext(write: {
+    taskId: string;
+    generation: number;
+    context: Record<string, unknown>;
+    revoke: boolean;
+    judgeWithinMs: number;
+    nowMs: EpochMs;
+    audit: AuditRecord;
+  }): Promise<
+    | { outcome: 'changed'; task: TaskRecord; position?: Position }
+    | NotThere
+    | { outcome: 'over'; task: TaskRecord }
+    | { outcome: 'generation_mismatch'; task: TaskRecord }
+  >;
+
+  /** An agent of the task is alive. Moves the silence due time; writes no audit record. */
+  heartbeat(write: {
+    taskId: string;
+    agent: string;
+    nowMs: EpochMs;
+  }): Promise<{ outcome: 'noted'; task: TaskRecord } | NotThere>;
+
+  /** Revokes by selector: the feed entries, the fence, the revocation's record, due for enumeration. With `lock` it also forbids new grants. */
+  revoke(write: {
+    revocation: RevocationRecord;
+    matches: Match[];
+    /** The latest end of anything the entries can kill. */
+    untilMs: EpochMs;
+    lock?: LockRecord;
+    nowMs: EpochMs;
+    audit: AuditRecord;
+  }): Promise<{ outcome: 'applied' | 'already'; position: Position }>;
+
+  /** First call by one person: `requested`; by a second one within 15 min: `lifted`. `system` (a key that is back) lifts alone. */
+  liftLock(write: {
+    lockId: string;
+    by: string;
+    secondPersonNeeded: boolean;
+    nowMs: EpochMs;
+    audit: AuditRecord;
+  }): Promise<{ outcome: 'requested' | 'lifted' } | NotThere>;
+
+  /** Progress of a revocation's enumeration: compare-and-set on its cursor, so that two workers never count twice. */
+  advanceRevocation(write: {
+    id: string;
+    fromCursor: string;
+    cursor: string;
+    found: { leases: number; tasks: number; agents: number; credentials: number };
+    done: boolean;
+    nowMs: EpochMs;
+    audit?: AuditRecord;
+  }): Promise<{ outcome: 'advanced' | 'moved_on' } | NotThere>;
+
+  /**
+   * Moves live leases (at most 500): tokens to `revoked`, credentials to `revoking` and due. A lease with leases below it also gets a
+   * `{lease}` feed entry. Those not live are skipped. With `verdict`, a lease is moved only if its task still has that generation and the
+   * cell that bundle (compare-and-set of verdicts); otherwise it is skipped as stale and the task stays due.
+   */
+  revokeLeases(write: {
+    leaseIds: string[];
+    reason: string;
+    verdict?: { taskId: string; generation: number; bundle: string };
+    nowMs: EpochMs;
+    audit: AuditRecord;
+  }): Promise<{ revoked: string[]; stale: boolean; position?: Position }>;
+
+  /** Verdict of a re-evaluation that keeps a lease: compare-and-set as above, nothing but the record of it. */
+  settleJudged(write: {
+    taskId: string;
+    generation: number;
+    bundle: string;
+    nowMs: EpochMs;
+  }): Promise<{ outcome: 'settled' | 'stale' } | NotThere>;
+
+  /** One attempt at revoking a credential is over: confirmed (`revoked`), failed (next attempt due), or given up by operators. */
+  closeAttempt(write: {
+    leaseId: string;
+    /** Fences workers: the attempt this worker began with. */
+    attempt: number;
+    result:
+      | { state: 'revoked' }
+      | { state: 'revoking'; problem: string; nextAttemptMs: EpochMs }
+      | { state: 'abandoned'; by: string; reason: string };
+    nowMs: EpochMs;
+    audit: AuditRecord;
+  }): Promise<{ outcome: 'closed' | 'fenced' } | NotThere>;
+
+  /** The drain of an ended, suspended or re-judged task is done: no longer due (unless it changed again since `generation`). */
+  settleTask(write: {
+    taskId: string;
+    generation: number;
+    nowMs: EpochMs;
+    audit?: AuditRecord;
+  }): Promise<{ outcome: 'settled' | 'stale' } | NotThere>;
+
+  /** Makes a bundle the active one (fence and an entry that kills nothing). `seen`: activated before, and `again` was not set. */
+  activateBundle(write: {
+    digest: string;
+    files: Record<string, string>;
+    again: boolean;
+    nowMs: EpochMs;
+    audit: AuditRecord;
+  }): Promise<{ outcome: 'activated' | 'already' | 'seen'; position?: Position; active: string }>;
+
+  /** Stores the key ring (encrypted under the root key by state) by compare-and-set on its version. A tainted kid gets a feed entry for ever. */
+  saveKeyRing(write: {
+    ring: unknown;
+    fromVersion: number;
+    taintedKid?: string;
+    nowMs: EpochMs;
+    audit: AuditRecord;
+  }): Promise<{ outcome: 'saved' | 'moved_on'; version: number }>;
+
+  /** Raises the epoch by hand: every token of earlier epochs is dead. */
+  recover(write: { by: string; reason: string; nowMs: EpochMs; audit: AuditRecord }): Promise<{ epoch: number }>;
+
+  /** A record without a change: refusals, decisions. */
+  note(record: AuditRecord): Promise<void>;
+}
+
+/** What a decision was made under; a script refuses as `stale` when any of it moved on. */
+export interface Basis {
+  position: Position;
+  bundle: string;
+  /** Generations of the tasks on the path, root first. */
+  generations: number[];
+}
+
+export interface Quotas {
+  leasesPerTask: number;
+  leasesPerAgent: number;
+  /** Live tasks and leases per tree. */
+  perTree: number;
+}
+
+export interface NotThere {
+  outcome: 'not_found';
+}
+
+/** Why a grant was not written. `stale`: read and decide again. `by` names the task, lease or quota. */
+export type Refusal =
+  | { outcome: 'stale'; because: 'fence' | 'generation' | 'bundle' | 'epoch' }
+  | { outcome: 'over' | 'suspended' | 'not_found' | 'not_live' | 'parent_expired' | 'too_late'; by: string }
+  | { outcome: 'quota'; by: 'task' | 'agent' | 'tree' };
+
+export interface Reading {
+  /** Root first; empty when no task was asked for. */
+  tasks: TaskRecord[];
+  /** Outermost first. */
+  leases: LeaseRecord[];
+  locks: LockRecord[];
+  fence: Position;
+  /** The feed's head: what a lease decided on this reading carries. */
+  position: Position;
+  bundle: string;
+}
+
+export interface LockRecord {
+  id: string;
+  selector: Selector;
+  reason: string;
+  by: string;
+  createdAtMs: EpochMs;
+  /** Absent: until lifted. */
+  expiresAtMs?: EpochMs;
+  /** Set by the system for an SVID key that left its bundle. */
+  system?: boolean;
+  liftRequestedBy?: string;
+  liftRequestedAtMs?: EpochMs;
+}
+
+export interface RevocationRecord {
+  id: string;
+  selector: Selector;
+  reason: string;
+  by: string;
+  lockId?: string;
+  createdAtMs: EpochMs;
+  /** Filled in by the store. */
+  position?: Position;
+  untilMs?: EpochMs;
+  cursor?: string;
+  found?: { leases: number; tasks: number; agents: number; credentials: number };
+  done?: boolean;
+  finishedAtMs?: EpochMs;
+}
+
+/** Questions; they change nothing. */
+export interface Views {
+  task(id: string): Promise<TaskRecord | undefined>;
+  taskIdByRef(opener: string, ref: string): Promise<string | undefined>;
+  /** Direct children. */
+  children(taskId: string, page: { cursor?: string; limit: number }): Promise<Page<string>>;
+  lease(id: string): Promise<LeaseRecord | undefined>;
+  /** Newest first; `opener` and `agent` restrict to what somebody may see. */
+  tasks(filter: {
+    opener?: string;
+    agent?: string;
+    live?: boolean;
+    cursor?: string;
+    limit: number;
+  }): Promise<Page<TaskRecord>>;
+  /** Leases that are not past their end, and credentials until they are closed. At most 500 a page, in a stable order, resumable by cursor. */
+  leases(filter: {
+    task?: string;
+    agent?: string;
+    state?: string;
+    cursor?: string;
+    limit: number;
+  }): Promise<Page<LeaseRecord>>;
+  /** A lease with what is above it, as deadBecause wants it; one script. */
+  leaseWithAbove(id: string): Promise<{ lease: LeaseRecord; tasks: TaskRecord[]; leases: LeaseRecord[] } | undefined>;
+  locks(nowMs: EpochMs): Promise<LockRecord[]>;
+  lock(id: string): Promise<LockRecord | undefined>;
+  revocation(id: string): Promise<RevocationRecord | undefined>;
+  revocations(page: { cursor?: string; limit: number }): Promise<Page<RevocationRecord>>;
+  activeBundle(): Promise<{ digest: string; files: Record<string, string> } | undefined>;
+  bundles(): Promise<{ digest: string; activatedAtMs: EpochMs; active: boolean }[]>;
+  bundleFiles(digest: string): Promise<Record<string, string> | undefined>;
+  keyRing(): Promise<{ ring: unknown; version: number } | undefined>;
+  /** The cell's key for selector hashes, nonces and cursors: made once, never rotated. */
+  cellKey(): Promise<Uint8Array>;
+}
+
+export interface Page<Item> {
+  items: Item[];
+  cursor?: string;
+}
+
+/** The ordered stream of revocations, and this broker's own copy of it. */
+export interface Feed {
+  /** This broker's own position: the last entry it applied (or the head it was told). */
+  position(): Position;
+  /** Whether this broker's own table kills a lease or token; see core/revocations.ts. */
+  table(): RevocationLookup;
+  /** Resolves when the own table has reached `position`; `unavailable` after `timeoutMs`. */
+  reached(position: Position, timeoutMs: number): Promise<void>;
+  /** The head as Redis has it now (a guarded script). */
+  head(): Promise<Position>;
+  /** Frames from a cursor (deltas) or from a snapshot (`reset` first). Ends when the signal aborts; `head` every 500 ms and after the snapshot. */
+  follow(options: { from?: Position; signal: AbortSignal }): AsyncIterable<FeedFrame>;
+  acknowledge(reader: string, resources: string[], position: Position, nowMs: EpochMs): Promise<void>;
+  readers(): Promise<FeedReader[]>;
+}
+
+export type FeedFrame = { kind: 'reset' } | { kind: 'entry'; entry: FeedEntry } | { kind: 'head'; position: Position };
+
+export interface FeedReader {
+  name: string;
+  resources: string[];
+  position: Position;
+  acknowledgedAtMs: EpochMs;
+}
+
+/** What the table of core/revocations.ts answers, so that verbs depend on the question only. */
+export interface RevocationLookup {
+  /** The entry that kills a token with these claims, signed by `kid`; undefined when none does. */
+  find(claims: import('../core/claims.js').TaskClaims, kid: string): FeedEntry | undefined;
+}
+
+/** Work that somebody comes for. A job carries a name and an id, nothing else; the state decides what is to be done. */
+export type JobName =
+  | 'drain-task'
+  | 're-evaluate-task'
+  | 're-evaluate-bundle'
+  | 'run-revocation'
+  | 'watch-task'
+  | 'retire-credential'
+  | 'close-intent';
+
+export interface Job {
+  name: JobName;
+  id: string;
+}
+
+export interface Schedule {
+  /** Best effort, at once; the sweeper comes for what is lost. Never throws. */
+  add(job: Job): void;
+  /**
+   * Starts workers and the sweeper (worker role). A handler is called at least once per due thing, never twice at the same time in one
+   * process for the same id; it settles the due time through the ledger. A handler that throws is tried again by the sweeper.
+   */
+  start(handle: (job: Job) => Promise<void>): Promise<void>;
+  /** Sweeps once, now: what tests with a virtual clock call. Returns how many were due. */
+  sweep(): Promise<number>;
+  stop(): Promise<void>;
+}
+
+/** Things that may happen once. */
+export interface ReplayGuard {
+  /** True the first time for this key before `untilMs`; throws `unavailable` when Redis is out (fail closed). */
+  once(key: string, untilMs: EpochMs, nowMs: EpochMs): Promise<boolean>;
+  /** Idempotency-Key: the stored answer of the same body, `new` (now claimed), or `other_body`. Answers are kept encrypted for 24 h. */
+  claim(
+    key: string,
+    bodyDigest: string,
+    nowMs: EpochMs,
+  ): Promise<
+    | { outcome: 'new' }
+    | { outcome: 'other_body' }
+    | { outcome: 'in_progress' }
+    | { outcome: 'answered'; answer: string }
+  >;
+  answer(key: string, answer: string, nowMs: EpochMs): Promise<void>;
+  /** Gives the claim back when the request failed. */
+  release(key: string): Promise<void>;
+}
+
+export interface AuditLog {
+  /** Newest first, from Redis and then from the files this broker keeps. */
+  read(filter: AuditFilter): Promise<Page<AuditRecord & { pos?: Position }>>;
+  /** One record by its id. */
+  find(id: string): Promise<(AuditRecord & { pos?: Position }) | undefined>;
+  /** Appends records to NDJSON files (fsync), then trims them from Redis. Worker role. Returns how many moved. */
+  move(): Promise<number>;
+}
+
+export interface AuditFilter {
+  agent?: string;
+  task?: string;
+  lease?: string;
+  type?: string;
+  fromMs?: EpochMs;
+  toMs?: EpochMs;
+  cursor?: string;
+  limit: number;
+}
+
+export interface Health {
+  /** Everything `doctor` and readiness want to know, one line each. */
+  check(): Promise<HealthLine[]>;
+  /** Why grants are closed, or undefined while they are open. */
+  grantsClosed(): string | undefined;
+  close(): Promise<void>;
+}
+
+export interface HealthLine {
+  name: string;
+  ok: boolean;
+  detail: string;
+  /** What to do about it. */
+  advice?: string;
+}
+
+export type { OnBehalfOf };
