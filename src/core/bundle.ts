@@ -1,4 +1,6 @@
 import type { WorkloadDeclaration } from './agent.js';
+import { didYouMean } from './did-you-mean.js';
+import type { SpiffeId } from './spiffe-id.js';
 
 /** The order of a context key's values, from loose to tight; or a set that may only grow; or fixed by the first task that sets it. */
 export type ContextOrder = { kind: 'ordered'; values: string[] } | { kind: 'add-only' } | { kind: 'fixed' };
@@ -36,10 +38,24 @@ export interface Resource {
   description: string;
   /** SPIFFE IDs of the workloads that may introspect it, decide for it, read its feed and acknowledge. */
   owners: string[];
+  /** Names of its tools; a tool belongs to one resource. */
   tools: string[];
+  /** What the calls of a tool carry, for those tools that declare it. */
+  toolArguments: Map<string, ToolArguments>;
   enforcement: 'feed' | 'introspection' | 'gateway' | 'expiry-only';
   sensitivity: 'public' | 'internal' | 'confidential' | 'restricted';
 }
+
+/**
+ * The arguments of a tool's calls that policy may read. `any` is let through and not shown to policy. What is not declared is
+ * refused, or let through unseen where `others` says so; a tool without a declaration takes anything, and policy sees none of it.
+ */
+export interface ToolArguments {
+  declared: Record<string, ArgumentType>;
+  others: 'refuse' | 'allow';
+}
+
+export type ArgumentType = 'string' | 'integer' | 'boolean' | 'strings' | 'any';
 
 /** `config/secrets/*.yaml`: declared here, issued by a backend. */
 export interface SecretDeclaration {
@@ -62,4 +78,65 @@ export interface Bundle {
   policies: Map<string, string>;
   /** As written: path below `config/` to content. What Redis holds and other brokers load. */
   files: Record<string, string>;
+}
+
+interface BundleIndex {
+  exact: Map<string, WorkloadDeclaration>;
+  /** By what stands before the `*`, the slash included. */
+  patterns: Map<string, WorkloadDeclaration>;
+  resourcesByOwner: Map<string, string[]>;
+  resourceByTool: Map<string, Resource>;
+}
+
+/** A bundle never changes, so what is looked up in it is indexed once, and goes with it. */
+const indexes = new WeakMap<Bundle, BundleIndex>();
+
+function indexOf(bundle: Bundle): BundleIndex {
+  const known = indexes.get(bundle);
+  if (known) return known;
+  const index: BundleIndex = {
+    exact: new Map(),
+    patterns: new Map(),
+    resourcesByOwner: new Map(),
+    resourceByTool: new Map(),
+  };
+  for (const workload of bundle.workloads) {
+    const isPattern = workload.spiffeId.endsWith('/*');
+    if (isPattern) index.patterns.set(workload.spiffeId.slice(0, -1), workload);
+    else index.exact.set(workload.spiffeId, workload);
+  }
+  for (const resource of bundle.resources.values()) {
+    for (const tool of resource.tools) index.resourceByTool.set(tool, resource);
+    for (const owner of resource.owners) {
+      const owned = index.resourcesByOwner.get(owner);
+      if (owned) owned.push(resource.resource);
+      else index.resourcesByOwner.set(owner, [resource.resource]);
+    }
+  }
+  indexes.set(bundle, index);
+  return index;
+}
+
+/**
+ * What the bundle declares about a workload: its exact SPIFFE ID first, then the pattern that differs in the last segment only
+ * (`…/agent/*` holds `…/agent/a`, neither `…/agent` nor `…/agent/a/b`). Undefined: not declared, and nobody's.
+ */
+export function findWorkload(bundle: Bundle, spiffeId: SpiffeId): WorkloadDeclaration | undefined {
+  const index = indexOf(bundle);
+  return index.exact.get(spiffeId) ?? index.patterns.get(spiffeId.slice(0, spiffeId.lastIndexOf('/') + 1));
+}
+
+/** The audiences a workload owns; empty when it owns none. */
+export function resourcesOwnedBy(bundle: Bundle, spiffeId: SpiffeId): string[] {
+  return indexOf(bundle).resourcesByOwner.get(spiffeId) ?? [];
+}
+
+/** The resource a tool belongs to. */
+export function resourceOfTool(bundle: Bundle, tool: string): Resource | undefined {
+  return indexOf(bundle).resourceByTool.get(tool);
+}
+
+/** The declared SPIFFE ID that an undeclared one most resembles, for those who mistyped it. */
+export function nearestWorkload(bundle: Bundle, spiffeId: string): string | undefined {
+  return didYouMean(spiffeId, indexOf(bundle).exact.keys());
 }

@@ -5,7 +5,7 @@ export interface Limits {
   callsMax?: number;
   /** Issue credentials only from backends that revoke at least this well. */
   revocability?: 'instant' | 'eventual' | 'expiry-only' | 'rotate-only';
-  /** `<role>:<how many>`; a decision with one is an *ask*. */
+  /** `<role>:<how many>`, several joined by `,` (all are needed); a decision with one is an *ask*. */
   approval?: string;
 }
 
@@ -31,8 +31,21 @@ export interface PolicyQuestion {
   context: Record<string, unknown>;
 }
 
+/** `ToolOwner` is the workload that enforces (a principal), `Tool` is what it offers (a resource of policy), `Api` the audience it belongs to. */
+export type EntityType =
+  | 'Agent'
+  | 'Orchestrator'
+  | 'ToolOwner'
+  | 'Person'
+  | 'Task'
+  | 'TaskType'
+  | 'Api'
+  | 'Tool'
+  | 'Secret'
+  | 'Installation';
+
 export interface PolicyEntity {
-  type: 'Agent' | 'Orchestrator' | 'Tool' | 'Person' | 'Task' | 'TaskType' | 'Api' | 'Secret' | 'Installation';
+  type: EntityType;
   id: string;
   attributes: Record<string, unknown>;
 }
