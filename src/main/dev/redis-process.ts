@@ -51,14 +51,15 @@ export class RedisLine {
     if (this.#waiting) throw new Error('one question at a time');
     if (this.#socket.destroyed) throw new Error('Redis closed the connection');
     const parts = command.map((part) => `$${Buffer.byteLength(part)}\r\n${part}\r\n`);
-    return new Promise<string>((resolve, reject) => {
-      const timer = setTimeout(() => this.#socket.destroy(new Error('Redis does not answer')), ANSWER_TIMEOUT_MS);
-      this.#waiting = {
-        resolve: (reply) => (clearTimeout(timer), resolve(reply)),
-        reject: (error) => (clearTimeout(timer), reject(error)),
-      };
-      this.#socket.write(`*${command.length}\r\n${parts.join('')}`);
-    });
+    const timer = setTimeout(() => this.#socket.destroy(new Error('Redis does not answer')), ANSWER_TIMEOUT_MS);
+    try {
+      return await new Promise<string>((resolve, reject) => {
+        this.#waiting = { resolve, reject };
+        this.#socket.write(`*${command.length}\r\n${parts.join('')}`);
+      });
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   close(): void {
@@ -164,7 +165,11 @@ export async function launchRedis({
     child.once('exit', () => resolve());
   });
   child.unref();
-  const problem = await untilReady(port, password, () => child.exitCode !== null || child.signalCode !== null || spawnError);
+  const problem = await untilReady(
+    port,
+    password,
+    () => child.exitCode !== null || child.signalCode !== null || spawnError,
+  );
   if (problem === undefined) return { child, pid: child.pid as number, gone };
   child.kill('SIGKILL');
   throw new Error(spawnError?.message ?? lastWords(logFile) ?? problem);
@@ -176,22 +181,22 @@ export async function untilReady(
   password: string | undefined,
   stopped: () => unknown,
 ): Promise<string | undefined> {
-  let deadline = Date.now() + START_TIMEOUT_MS;
+  const startedAtMs = Date.now();
   for (;;) {
     if (stopped()) return 'it stopped at once';
     let line: RedisLine | undefined;
+    let patienceMs = START_TIMEOUT_MS;
     try {
       line = await RedisLine.open(port, password);
       await line.ask('PING');
       return undefined;
     } catch (error) {
-      // A big append-only file takes its time; a server that says so is on its way.
       if (error instanceof RedisRefusal) {
+        // A big append-only file takes its time; a server that says so is on its way.
         if (!error.message.startsWith('LOADING')) return error.message;
-        deadline = Math.max(deadline, Date.now() + START_TIMEOUT_MS);
-        deadline = Math.min(deadline, Date.now() + LOAD_TIMEOUT_MS);
+        patienceMs = LOAD_TIMEOUT_MS;
       }
-      if (Date.now() > deadline) return 'it does not answer';
+      if (Date.now() - startedAtMs > patienceMs) return 'it does not answer';
     } finally {
       line?.close();
     }
