@@ -1,0 +1,201 @@
+import type { AuditRecord } from '../../src/core/audit.js';
+import type { LeaseRecord } from '../../src/core/lease.js';
+import { latest, ORIGIN, type Position, positionOf } from '../../src/core/position.js';
+import type { FeedEntry, Match } from '../../src/core/revocations.js';
+import type { TaskRecord, TerminalState } from '../../src/core/task.js';
+import type { Clock, EpochMs } from '../../src/core/time.js';
+import type { FeedReader, JobName, LockRecord, RevocationRecord } from '../../src/state/stores.js';
+
+/** Mistakes that can be planted in the fake, so that the oracle of the property tests is proved to see them. */
+export interface LedgerBugs {
+  /** A grant is committed although the fence is newer than its position. */
+  dropFence?: boolean;
+  /** No generation of the path is compared. */
+  dropGeneration?: boolean;
+  /** Only the task's own generation is compared, no ancestor's. */
+  dropAncestorGeneration?: boolean;
+  /** Only the task's own state is looked at, no ancestor's and no lease's above. */
+  dropPath?: boolean;
+  /** Verdicts are written whatever changed since they were made. */
+  dropVerdictCompare?: boolean;
+  /** The epoch stays the same although the store lost its tail. */
+  dropEpoch?: boolean;
+  /** Brokers do not repeat what they acknowledged before the store lost its tail. */
+  dropMemory?: boolean;
+  /** A parent token may be past its expiry. */
+  dropExpiry?: boolean;
+  /** A renewed credential carries the position of the new decision. */
+  renewalTakesNewPosition?: boolean;
+}
+
+export interface Due {
+  job: JobName;
+  id: string;
+  atMs: EpochMs;
+}
+
+/** Everything a cell remembers; plain data, so that it can be copied and lost. */
+export interface LineState {
+  epoch: number;
+  lastMs: number;
+  lastSeq: number;
+  fence: Position;
+  entries: FeedEntry[];
+  tasks: Map<string, TaskRecord>;
+  leases: Map<string, LeaseRecord>;
+  intentDeadlines: Map<string, EpochMs>;
+  refs: Map<string, string>;
+  keptEnds: Map<string, { opener: string; state: TerminalState; reason: string; untilMs: EpochMs; by: string }>;
+  locks: Map<string, LockRecord>;
+  revocations: Map<string, RevocationRecord>;
+  bundles: Map<string, { files: Record<string, string>; activatedAtMs: EpochMs }>;
+  activeBundle: string;
+  ring: { ring: unknown; version: number } | undefined;
+  due: Map<string, Due>;
+  audit: (AuditRecord & { pos?: Position })[];
+  readers: Map<string, FeedReader>;
+  once: Map<string, EpochMs>;
+  claims: Map<string, { bodyDigest: string; answer?: string; untilMs: EpochMs }>;
+}
+
+/** What one broker acknowledged lately and repeats when the store has forgotten it. */
+export type Acknowledged =
+  | { kind: 'end'; atMs: EpochMs; task: TaskRecord }
+  | { kind: 'generation'; atMs: EpochMs; task: TaskRecord; resumed: boolean; cut: boolean }
+  | { kind: 'bundle'; atMs: EpochMs; digest: string; files: Record<string, string> }
+  | {
+      kind: 'revocation';
+      atMs: EpochMs;
+      revocation: RevocationRecord;
+      matches: Match[];
+      untilMs: EpochMs;
+      lock?: LockRecord;
+    }
+  | { kind: 'lift'; atMs: EpochMs; lockId: string };
+
+/** How long a broker remembers what it acknowledged, and how long an entry outlives what it can kill. */
+export const MEMORY_MS = 60_000;
+export const SKEW_MS = 60_000;
+
+export interface LineOptions {
+  clock: Clock;
+  cell?: string;
+  bundle?: string;
+  bugs?: LedgerBugs;
+}
+
+/**
+ * One cell's line, shared by all brokers of a test: what Redis is to the product. Every change happens in one synchronous call of the
+ * fake ledger; `append` is the only place that makes positions.
+ */
+export class Line {
+  readonly cell: string;
+  readonly clock: Clock;
+  readonly bugs: LedgerBugs;
+  readonly cellKey: Uint8Array = new Uint8Array(32).fill(7);
+  state: LineState;
+  /** Why grants are closed; set by tests, and by a lost tail until every broker confirmed. */
+  closed: string | undefined;
+  /** Redis does not answer: every method throws `unavailable`. */
+  out = false;
+  /** One per broker. */
+  readonly brokers: { name: string; memory: Acknowledged[]; confirmedEpoch: number }[] = [];
+  readonly #listeners = new Set<(event: 'entry' | 'beat') => void>();
+
+  constructor(options: LineOptions) {
+    this.clock = options.clock;
+    this.cell = options.cell ?? 'a';
+    this.bugs = options.bugs ?? {};
+    const epoch = Math.floor(options.clock.now() / 1_000);
+    this.state = {
+      epoch,
+      lastMs: 0,
+      lastSeq: 0,
+      fence: ORIGIN,
+      entries: [],
+      tasks: new Map(),
+      leases: new Map(),
+      intentDeadlines: new Map(),
+      refs: new Map(),
+      keptEnds: new Map(),
+      locks: new Map(),
+      revocations: new Map(),
+      bundles: new Map(),
+      activeBundle: options.bundle ?? '',
+      ring: undefined,
+      due: new Map(),
+      audit: [],
+      readers: new Map(),
+      once: new Map(),
+      claims: new Map(),
+    };
+    if (options.bundle !== undefined)
+      this.state.bundles.set(options.bundle, { files: {}, activatedAtMs: options.clock.now() });
+  }
+
+  head(): Position {
+    return positionOf(this.state.epoch, `${this.state.lastMs}-${this.state.lastSeq}`);
+  }
+
+  /** Appends one entry; with `fence`, new grants must have read at least this far. */
+  append(match: Match, untilMs: EpochMs | null, options: { fence?: boolean } = {}): Position {
+    const state = this.state;
+    const nowMs = this.clock.now();
+    if (nowMs > state.lastMs) {
+      state.lastMs = nowMs;
+      state.lastSeq = 0;
+    } else {
+      state.lastSeq += 1;
+    }
+    const pos = this.head();
+    state.entries.push({ pos, untilMs, match });
+    if (options.fence) state.fence = latest(state.fence, pos);
+    this.#tell('entry');
+    return pos;
+  }
+
+  record(audit: AuditRecord | undefined): void {
+    if (audit) this.state.audit.push({ ...structuredClone(audit), pos: this.head() });
+  }
+
+  makeDue(job: JobName, id: string, atMs: EpochMs): void {
+    this.state.due.set(`${job}:${id}`, { job, id, atMs });
+  }
+
+  settle(job: JobName, id: string): void {
+    this.state.due.delete(`${job}:${id}`);
+  }
+
+  /** Drops entries that can kill nothing any more. */
+  trim(): void {
+    const nowMs = this.clock.now();
+    this.state.entries = this.state.entries.filter((entry) => entry.untilMs === null || entry.untilMs > nowMs);
+  }
+
+  snapshot(): LineState {
+    return structuredClone(this.state);
+  }
+
+  /** Raises the epoch, as `mayfly recover` and a changed master do. */
+  raiseEpoch(): number {
+    const state = this.state;
+    if (this.bugs.dropEpoch) return state.epoch;
+    state.epoch = Math.max(state.epoch + 1, Math.floor(this.clock.now() / 1_000));
+    this.append({ all: true }, this.clock.now() + 900_000 + SKEW_MS, { fence: true });
+    return state.epoch;
+  }
+
+  subscribe(listener: (event: 'entry' | 'beat') => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** A heartbeat: followers are told the head. */
+  beat(): void {
+    this.#tell('beat');
+  }
+
+  #tell(event: 'entry' | 'beat'): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+}
