@@ -1,5 +1,6 @@
-import type { JsonWebKey, X509Certificate } from 'node:crypto';
+import type { X509Certificate } from 'node:crypto';
 import type { ProvenIdentity, ProvenPerson, ProvenWorkload } from '../../core/identity.js';
+import type { VerificationKey } from '../../core/jwk.js';
 
 /** What a TLS peer presented: the leaf and the intermediates as DER, leaf first. */
 export interface PeerCertificates {
@@ -30,13 +31,17 @@ export interface IdentityProof {
   x509(peer: PeerCertificates): ProvenWorkload;
 }
 
-/** One trust domain's keys as one source delivered them. Never merged with another domain's (SPF-B-6). */
+/**
+ * One trust domain's (or OIDC issuer's) keys as one source delivered them. Never merged with another's (SPF-B-6). A change of
+ * its keys makes a new object; a fetch that brought the same ones only moves `fetchedAtMs`.
+ */
 export interface TrustBundle {
+  /** The trust domain's name, or the issuer of an OIDC key set. */
   trustDomain: string;
   sequence?: number;
   refreshHintMs?: number;
-  /** JWT authorities by kid. */
-  jwtKeys: Map<string, JsonWebKey & { kid: string }>;
+  /** JWT authorities by kid, each admitted (core/jwk.ts). */
+  jwtKeys: Map<string, VerificationKey>;
   /** X.509 authorities. */
   x509Authorities: X509Certificate[];
   fetchedAtMs: number;
@@ -45,10 +50,12 @@ export interface TrustBundle {
 /**
  * Where bundles come from and what they are now. Sources refresh at the bundle's hint (default 5 min); a failed fetch or a lower
  * sequence changes nothing. `onKeysGone` is called with key ids (see ProvenWorkload.keyId) that left a bundle, so that the broker
- * can lock them, and `onKeysBack` with those that returned.
+ * can lock them, and `onKeysBack` with those that appeared after the first fetch: a lock on one of them, whichever process set it,
+ * can be lifted. A kid that now names another key is first gone, then back. Both are called after the new bundle is in force.
  */
 export interface TrustBundles {
-  get(trustDomain: string): TrustBundle | undefined;
+  /** Of a trust domain, or of an OIDC issuer by its URL. Undefined: never fetched, or not configured. */
+  get(name: string): TrustBundle | undefined;
   /** One line per trust domain and issuer for `doctor` and readiness. */
   status(): { name: string; source: string; ok: boolean; fetchedAtMs?: number; problem?: string; keys: number }[];
   /** Every key id that is trusted now. */
@@ -57,3 +64,9 @@ export interface TrustBundles {
   onKeysBack(listener: (keyIds: string[]) => void): void;
   close(): Promise<void>;
 }
+
+/** What operators want to know about the sources of trust; never a secret, never a token. */
+export type IdentityEvent =
+  | { type: 'bundle_changed'; name: string; keys: number; sequence?: number }
+  | { type: 'bundle_failed'; name: string; problem: string }
+  | { type: 'bundle_entry_ignored'; name: string; problem: string };
