@@ -80,7 +80,8 @@ export const SKEW_MS = 60_000;
 export interface LineOptions {
   clock: Clock;
   cell?: string;
-  bundle?: string;
+  /** Active from the start. */
+  bundle?: { digest: string; files: Record<string, string> };
   bugs?: LedgerBugs;
 }
 
@@ -121,7 +122,7 @@ export class Line {
       locks: new Map(),
       revocations: new Map(),
       bundles: new Map(),
-      activeBundle: options.bundle ?? '',
+      activeBundle: options.bundle?.digest ?? '',
       ring: undefined,
       due: new Map(),
       audit: [],
@@ -129,8 +130,10 @@ export class Line {
       once: new Map(),
       claims: new Map(),
     };
-    if (options.bundle !== undefined)
-      this.state.bundles.set(options.bundle, { files: {}, activatedAtMs: options.clock.now() });
+    if (options.bundle) {
+      const { digest, files } = options.bundle;
+      this.state.bundles.set(digest, { files, activatedAtMs: options.clock.now() });
+    }
   }
 
   head(): Position {

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { BrokerError } from '../../src/core/errors.js';
 import type { AuditFilter, AuditLog, Health, ReplayGuard, Stores } from '../../src/state/stores.js';
 import { FakeFeed } from './feed.js';
@@ -129,9 +128,4 @@ function fakeHealth(line: Line): Health {
     grantsClosed: () => (line.out ? 'redis is out' : line.closed),
     close: async () => {},
   };
-}
-
-/** A bundle digest that looks like one. */
-export function digestOf(name: string): string {
-  return `sha256:${createHash('sha256').update(name).digest('hex')}`;
 }
