@@ -1,3 +1,4 @@
+import type { VerificationKey } from '../core/jwk.js';
 import type { Observe } from '../core/observe.js';
 import type { SelectorHash } from '../core/selector.js';
 import type { Clock } from '../core/time.js';
@@ -61,8 +62,10 @@ export interface ActivePolicies {
 
 /** The signing keys as this broker knows them now. */
 export interface KeyRing {
-  active(alg?: RingKey['alg']): RingKey;
-  byKid(kid: string): RingKey | undefined;
+  /** The key that signs now. */
+  active(): RingKey;
+  /** A key by its kid, ready to verify with; also tainted ones, so that their use is noticed. */
+  byKid(kid: string): (RingKey & { verification: VerificationKey }) | undefined;
   all(): RingKey[];
   version(): number;
   refresh(): Promise<void>;

@@ -1,4 +1,4 @@
-import type { ProvenIdentity, ProvenPerson, ProvenWorkload } from './identity.js';
+import type { ProvenPerson, ProvenWorkload } from './identity.js';
 
 /** A workload as its owner declared it in the bundle (`config/agents/*.yaml`, `config/orchestrators/*.yaml`). */
 export interface WorkloadDeclaration {
@@ -28,7 +28,3 @@ export type Principal =
   | { kind: 'orchestrator'; identity: ProvenWorkload; declaration: WorkloadDeclaration }
   | { kind: 'tool'; identity: ProvenWorkload; resources: string[] }
   | { kind: 'person'; identity: ProvenPerson };
-
-export function identityOf(principal: Principal): ProvenIdentity {
-  return principal.identity;
-}

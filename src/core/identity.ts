@@ -9,7 +9,8 @@ export type ProvenIdentity = ProvenWorkload | ProvenPerson;
 
 export interface ProvenWorkload {
   kind: 'workload';
-  proof: 'jwt-svid' | 'x509-svid' | 'oidc';
+  /** `task-token`: it came with a token of ours whose only audience is the issuer. */
+  proof: 'jwt-svid' | 'x509-svid' | 'oidc' | 'task-token';
   spiffeId: SpiffeId;
   trustDomain: TrustDomain;
   /** The proof ends here, and nothing minted from it may live longer. */
@@ -27,7 +28,8 @@ export interface ProvenWorkload {
 
 export interface ProvenPerson {
   kind: 'person';
-  proof: 'oidc';
+  /** `operator-token`: the five-minute token that a person's own token was exchanged for. */
+  proof: 'oidc' | 'operator-token';
   issuer: string;
   subject: string;
   /** From the issuer's registration: group to role, such as `operator`, `approver`, `auditor`, `security`. */

@@ -1,0 +1,119 @@
+import type { Principal, WorkloadDeclaration } from '../core/agent.js';
+import type { Bundle, Resource } from '../core/bundle.js';
+import { effectiveContext } from '../core/context.js';
+import type { Decision, Limits, PolicyEntity } from '../core/decision.js';
+import { nameOf } from '../core/identity.js';
+import { pathOf, type SpiffeId, trustDomainOf } from '../core/spiffe-id.js';
+import type { TaskRecord } from '../core/task.js';
+import type { EpochMs } from '../core/time.js';
+
+/** Policy's picture of who is asking. The three identities stay apart: this is the workload or the person, never a mix. */
+export function principalEntity(principal: Principal, nowMs: EpochMs): PolicyEntity {
+  if (principal.kind === 'person') {
+    const { issuer, subject, roles } = principal.identity;
+    return { type: 'Person', id: nameOf(principal.identity), attributes: { issuer, subject, roles } };
+  }
+  const { spiffeId } = principal.identity;
+  if (principal.kind === 'tool') {
+    return { type: 'ToolOwner', id: spiffeId, attributes: { spiffeId, resources: principal.resources } };
+  }
+  return workloadEntity(spiffeId, principal.declaration, nowMs);
+}
+
+export function workloadEntity(spiffeId: SpiffeId, declaration: WorkloadDeclaration, nowMs: EpochMs): PolicyEntity {
+  const { role, owner, team, riskTier, environment, model, tools, labels, reviewBy } = declaration;
+  return {
+    type: role === 'agent' ? 'Agent' : 'Orchestrator',
+    id: spiffeId,
+    attributes: {
+      spiffeId,
+      path: pathOf(spiffeId),
+      trustDomain: trustDomainOf(spiffeId),
+      owner,
+      team,
+      riskTier,
+      environment,
+      ...(model !== undefined && { model }),
+      tools,
+      labels,
+      reviewOverdue: reviewBy !== undefined && Date.parse(reviewBy) <= nowMs,
+      retired: declaration.retired,
+    },
+  };
+}
+
+/** The tool as policy's resource, with what is known of the audience it belongs to. */
+export function toolEntity(tool: string, resource: Resource): PolicyEntity {
+  return {
+    type: 'Tool',
+    id: tool,
+    attributes: { name: tool, api: resource.resource, sensitivity: resource.sensitivity },
+  };
+}
+
+/** What policy sees of a task: its own charter under the effective context of its path. */
+export function taskView(tasks: readonly TaskRecord[]): Record<string, unknown> {
+  const own = tasks[tasks.length - 1] as TaskRecord;
+  return {
+    id: own.id,
+    type: own.type ?? 'untyped',
+    params: own.params,
+    purpose: own.purpose,
+    risk: own.risk,
+    generation: own.generation,
+    selfOpened: tasks.some((task) => task.selfOpened),
+    opener: own.opener,
+    depth: tasks.length,
+    context: effectiveContext(tasks.map((task) => task.context)),
+  };
+}
+
+export interface MintCircumstances {
+  tasks: readonly TaskRecord[];
+  environment: string;
+  resource: Resource;
+  binding: 'none' | 'dpop' | 'mtls';
+  proof: string;
+  ttlSecondsRequested: number;
+  onBehalfOf?: { subject: string; proven: boolean };
+  delegator?: { agent: string; tools: string[] };
+}
+
+/** The circumstances of a mint or a delegation, the same for every tool asked for. */
+export function mintContext(of: MintCircumstances): Record<string, unknown> {
+  return {
+    task: taskView(of.tasks),
+    environment: of.environment,
+    dataSensitivity: of.resource.sensitivity,
+    audience: of.resource.resource,
+    enforcement: of.resource.enforcement,
+    binding: of.binding,
+    proof: of.proof,
+    ttlSecondsRequested: of.ttlSecondsRequested,
+    ...(of.onBehalfOf && { onBehalfOf: of.onBehalfOf }),
+    ...(of.delegator && { delegator: of.delegator }),
+  };
+}
+
+/** Several decisions about one grant: any deny denies, any ask asks, and of each limit the strictest holds. */
+export function allOf(decisions: readonly Decision[], bundle: Bundle): Decision {
+  const denying = decisions.filter((decision) => decision.effect === 'deny');
+  const asking = decisions.filter((decision) => decision.effect === 'ask');
+  const telling = denying.length > 0 ? denying : decisions;
+  return {
+    effect: denying.length > 0 || decisions.length === 0 ? 'deny' : asking.length > 0 ? 'ask' : 'allow',
+    policyIds: [...new Set(telling.flatMap((decision) => decision.policyIds))],
+    limits: decisions.map((decision) => decision.limits).reduce(strictest, {}),
+    errors: decisions.flatMap((decision) => decision.errors),
+    bundle: bundle.digest,
+    volatile: decisions.some((decision) => decision.volatile),
+  };
+}
+
+function strictest(a: Limits, b: Limits): Limits {
+  const limits: Limits = { ...a, ...b };
+  if (a.ttlMsMax !== undefined && b.ttlMsMax !== undefined) limits.ttlMsMax = Math.min(a.ttlMsMax, b.ttlMsMax);
+  if (a.callsMax !== undefined && b.callsMax !== undefined) limits.callsMax = Math.min(a.callsMax, b.callsMax);
+  if (a.binding && b.binding) limits.binding = a.binding === 'any' ? b.binding : a.binding;
+  return limits;
+}

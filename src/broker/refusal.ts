@@ -1,0 +1,79 @@
+import type { AuditRecord, AuditType } from '../core/audit.js';
+import { BrokerError, type ErrorCode } from '../core/errors.js';
+import { newId } from '../core/ids.js';
+import { actorOf, type Caller } from './caller.js';
+import type { Parts } from './parts.js';
+
+/** What a record is about, beside who and when. */
+export type About = Partial<Omit<AuditRecord, 'id' | 'atMs' | 'type' | 'actor'>>;
+
+/** A new record of what this caller does now. */
+export function record(parts: Parts, type: AuditType, caller: Caller | undefined, about: About = {}): AuditRecord {
+  const nowMs = parts.clock.now();
+  return {
+    id: newId('dec', parts.settings.cell, nowMs),
+    atMs: nowMs,
+    type,
+    actor: caller ? actorOf(caller) : {},
+    ...(caller && { requestId: caller.requestId }),
+    ...(caller?.traceId && { traceId: caller.traceId }),
+    ...about,
+  };
+}
+
+/** A record of what the broker does by itself: a clock's move, a drain, a re-evaluation. */
+export function systemRecord(parts: Parts, type: AuditType, about: About = {}): AuditRecord {
+  return record(parts, type, undefined, about);
+}
+
+/** Refusals that say something about the caller's rights: each is recorded and carries its decision's id. */
+const RECORDED: readonly ErrorCode[] = [
+  'denied',
+  'not_found',
+  'task_over',
+  'task_suspended',
+  'scope_invalid',
+  'target_invalid',
+  'quota_exceeded',
+  'approval_pending',
+  'subject_rejected',
+  'generation_mismatch',
+];
+
+/**
+ * Runs a verb for a proven caller; a refusal leaves a record first, and carries its id. When the record cannot be written the caller is
+ * refused all the same, without an id: refusing is never blocked by audit.
+ */
+export async function recordingRefusals<T>(
+  parts: Parts,
+  caller: Caller,
+  about: About,
+  verb: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await verb();
+  } catch (error) {
+    if (!(error instanceof BrokerError) || error.detail.decisionId || !RECORDED.includes(error.code)) throw error;
+    const refusal = record(parts, 'request.refused', caller, {
+      effect: 'deny',
+      code: error.code,
+      reasons: [error.detail.reason ?? error.message],
+      ...about,
+      ...(error.detail.policyIds && { policyIds: error.detail.policyIds }),
+    });
+    try {
+      await parts.ledger.note(refusal);
+    } catch {
+      throw error;
+    }
+    throw new BrokerError(error.code, error.message, { ...error.detail, decisionId: refusal.id, cause: error });
+  }
+}
+
+/** The same answer for what is not there and what is not yours. */
+export function notFound(
+  what: 'task' | 'lease' | 'revocation' | 'lock' | 'record' | 'key',
+  reason?: string,
+): BrokerError {
+  return new BrokerError('not_found', `There is no such ${what}, or it is not yours.`, reason ? { reason } : {});
+}
