@@ -1,0 +1,67 @@
+// npm test: every test that this machine can run. Needs nothing before it but Node.
+//   --fast   only the tests that need no service
+// Further arguments go to jest. The last line is `N passed, N failed`; with no test run, that is a failure too.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { orOneLine, prepare, ROOT } from './prepare.mjs';
+
+await orOneLine(() => {
+  const words = process.argv.slice(2).filter((word) => word !== '--fast');
+  const isFast = process.argv.includes('--fast');
+  prepare({ build: !isFast });
+  const { suites, leftOut } = isFast ? { suites: ['fast'], leftOut: undefined } : chooseSuites();
+  const { passed, failed, skipped } = runJest(suites, words);
+  if (skipped > 0) process.stdout.write(`${skipped} skipped: they name their reasons\n`);
+  if (leftOut) process.stdout.write(`left out: ${leftOut}\n`);
+  process.stdout.write(`${passed} passed, ${failed} failed\n`);
+  if (failed > 0 || passed === 0) process.exitCode = 1;
+});
+
+/** The suite `peers` runs where all its peers are. */
+function chooseSuites() {
+  const { status, stdout } = spawnSync('bash', [join(ROOT, 'scripts/peers.sh'), '--check'], { encoding: 'utf8' });
+  if (status === 0) return { suites: ['fast', 'real', 'peers'], leftOut: undefined };
+  const missing = (stdout ?? '')
+    .split('\n')
+    .filter((line) => line.endsWith('missing'))
+    .map((line) => line.split(' ')[0]);
+  const names = missing.length > 0 ? missing.join(', ') : 'bash';
+  return { suites: ['fast', 'real'], leftOut: `tests/peers, for want of ${names} (scripts/peers.sh fetches them)` };
+}
+
+function runJest(suites, words) {
+  const folder = mkdtempSync(join(tmpdir(), 'mayfly-test-'));
+  const report = join(folder, 'report.json');
+  try {
+    // Two workers at least: jest takes a worker anew when it has grown, and cannot do that with itself.
+    const isSetByHand = words.some((word) => /^(-w|-i|--maxWorkers|--runInBand)/.test(word));
+    const workers = isSetByHand ? [] : [`--maxWorkers=${Math.max(2, availableParallelism() - 1)}`];
+    const { status } = spawnSync(
+      process.execPath,
+      [
+        '--disable-warning=ExperimentalWarning',
+        '--experimental-vm-modules',
+        join(ROOT, 'node_modules/jest/bin/jest.js'),
+        ...['--selectProjects', ...suites],
+        ...['--json', `--outputFile=${report}`],
+        ...workers,
+        ...words,
+      ],
+      { cwd: ROOT, stdio: 'inherit' },
+    );
+    if (!existsSync(report)) return { passed: 0, failed: status === 0 ? 0 : 1, skipped: 0 };
+    const { numPassedTests, numFailedTests, numRuntimeErrorTestSuites, numPendingTests, numTodoTests, success } =
+      JSON.parse(readFileSync(report, 'utf8'));
+    const failed = numFailedTests + numRuntimeErrorTestSuites;
+    // Whatever else jest was unhappy with (an error after the last test) is one failure too.
+    return {
+      passed: numPassedTests,
+      failed: failed || (success && status === 0 ? 0 : 1),
+      skipped: numPendingTests + numTodoTests,
+    };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
