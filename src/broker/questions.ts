@@ -15,7 +15,16 @@ export function principalEntity(principal: Principal, nowMs: EpochMs): PolicyEnt
   }
   const { spiffeId } = principal.identity;
   if (principal.kind === 'tool') {
-    return { type: 'ToolOwner', id: spiffeId, attributes: { spiffeId, resources: principal.resources } };
+    return {
+      type: 'ToolOwner',
+      id: spiffeId,
+      attributes: {
+        spiffeId,
+        path: pathOf(spiffeId),
+        trustDomain: trustDomainOf(spiffeId),
+        resources: principal.resources,
+      },
+    };
   }
   return workloadEntity(spiffeId, principal.declaration, nowMs);
 }
@@ -60,6 +69,8 @@ export function taskView(tasks: readonly TaskRecord[]): Record<string, unknown> 
     params: own.params,
     purpose: own.purpose,
     risk: own.risk,
+    tools: own.scope.tools,
+    agents: own.agents,
     generation: own.generation,
     selfOpened: tasks.some((task) => task.selfOpened),
     opener: own.opener,
@@ -70,6 +81,7 @@ export function taskView(tasks: readonly TaskRecord[]): Record<string, unknown> 
 
 export interface MintCircumstances {
   tasks: readonly TaskRecord[];
+  /** The agent's declared environment; what the task says of its own comes first. */
   environment: string;
   resource: Resource;
   binding: 'none' | 'dpop' | 'mtls';
@@ -81,10 +93,12 @@ export interface MintCircumstances {
 
 /** The circumstances of a mint or a delegation, the same for every tool asked for. */
 export function mintContext(of: MintCircumstances): Record<string, unknown> {
+  const said = effectiveContext(of.tasks.map((task) => task.context));
+  const { environment, data_sensitivity: dataSensitivity } = said;
   return {
     task: taskView(of.tasks),
-    environment: of.environment,
-    dataSensitivity: of.resource.sensitivity,
+    environment: typeof environment === 'string' ? environment : of.environment,
+    dataSensitivity: typeof dataSensitivity === 'string' ? dataSensitivity : of.resource.sensitivity,
     audience: of.resource.resource,
     enforcement: of.resource.enforcement,
     binding: of.binding,

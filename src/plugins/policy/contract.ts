@@ -24,6 +24,11 @@ export interface PreparedPolicy {
   decide(question: PolicyQuestion): Decision;
   /** For `mayfly why`: what was nearest to permitting it, in words ("agent not listed; did you mean /agent/refunds?"). */
   nearestMiss(question: PolicyQuestion): string | undefined;
+  /**
+   * Whether policy decides single calls of this tool (by arguments, counts, time or approvals), so that a token for it has to be
+   * marked `call`. Takes the mint's question; true when in doubt.
+   */
+  constrainsCalls(question: PolicyQuestion): boolean;
 }
 
 /** Outcome of one case of `policies/*.test.yaml`. */

@@ -1,0 +1,239 @@
+import './v8-flag.js';
+import * as engine from '@cedar-policy/cedar-wasm/nodejs';
+import { z } from 'zod';
+import type { Bundle } from '../../core/bundle.js';
+import type { Decision, PolicyQuestion } from '../../core/decision.js';
+import type { Clock } from '../../core/time.js';
+import { definePlugin } from '../plugin.js';
+import { invalid } from './bundle-problems.js';
+import type { PolicyEngine, PreparedPolicy } from './contract.js';
+import { strictest } from './limits.js';
+import { nearestMiss } from './nearest-miss.js';
+import { type Policy, readPolicies } from './policy-text.js';
+import { type EngineQuestion, toEngine } from './question.js';
+import { type ReadPath, touches } from './reads.js';
+import { DecisionMemory, keyOf } from './remember.js';
+import { cedarSchema, declaredAttributes } from './schema.js';
+import { sliceBy } from './slices.js';
+
+export interface CedarDeps {
+  /** What policies see as `context.now` when the question does not say. */
+  clock: Clock;
+  /** Told of an evaluation that took longer than `slow_ms`. It cannot be interrupted; Cedar has no loops, so it always ends. */
+  onSlow?(event: { action: string; elapsedMs: number; policies: number }): void;
+}
+
+const config = z.strictObject({
+  kind: z.literal('cedar').default('cedar').describe('Policies in Cedar, evaluated in the process.'),
+  decisions_remembered_max: z
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(20_000)
+    .describe('How many decisions are remembered by all of their inputs, for each prepared bundle.'),
+  slow_ms: z.int().min(1).max(10_000).default(50).describe('An evaluation that takes longer is reported.'),
+});
+
+/** Cedar in the process (docs/plugins/policy/cedar.md). */
+export const cedar = definePlugin({
+  kind: 'cedar',
+  config,
+  create: (settings: z.output<typeof config>, deps: CedarDeps): PolicyEngine => ({
+    async prepare(bundle) {
+      return prepare(bundle, settings, deps);
+    },
+  }),
+});
+
+/** Policies that are evaluated together. */
+interface Slice {
+  number: number;
+  policies: Policy[];
+  reads: ReadPath[];
+  /** It reads what changes by itself: the time, the count of calls. */
+  volatile: boolean;
+}
+
+/** What changes from one question to the next without anybody changing it. */
+const VOLATILE: ReadPath[] = [
+  ['context', 'now'],
+  ['context', 'calls'],
+];
+const OF_ONE_CALL: ReadPath[] = [...VOLATILE, ['context', 'arguments']];
+
+function prepare(bundle: Bundle, settings: z.output<typeof config>, deps: CedarDeps): PreparedPolicy {
+  const problems: string[] = [];
+  const policies = readPolicies(bundle.policies, problems);
+  const declared = declaredAttributes(bundle);
+  const schema = cedarSchema(declared);
+  problems.push(...validate(schema, policies));
+  if (problems.length > 0) throw invalid(problems);
+
+  const slices: Slice[] = [];
+  const divided = sliceBy(
+    policies,
+    (api) => bundle.resources.get(api)?.tools ?? [],
+    (members): Slice => {
+      const made = toSlice(slices.length, members);
+      slices.push(made);
+      return made;
+    },
+  );
+  const place = new Place(schema, slices);
+  place.take();
+  const memory = new DecisionMemory(settings.decisions_remembered_max);
+  const byId = new Map(policies.map((policy) => [policy.id, policy]));
+
+  const deny = (errors: string[]): Decision =>
+    Object.freeze({ effect: 'deny', policyIds: [], limits: {}, errors, bundle: bundle.digest, volatile: false });
+
+  const evaluate = (slice: Slice, asked: EngineQuestion): Decision => {
+    const fromMs = performance.now();
+    const answer = place.ask(slice, asked);
+    const elapsedMs = performance.now() - fromMs;
+    if (elapsedMs > settings.slow_ms) {
+      deps.onSlow?.({ action: asked.action.id, elapsedMs, policies: slice.policies.length });
+    }
+    if (answer.type !== 'success') return deny(answer.errors.map((error) => spoken(error.message)));
+    const { decision, diagnostics } = answer.response;
+    // The engine skips a policy that fails, a forbid too: any failure is a deny.
+    const errors = diagnostics.errors.map((each) => `policy ${each.policyId}: ${each.error.message}`);
+    const policyIds = [...diagnostics.reason].sort();
+    const about = { policyIds, errors, bundle: bundle.digest, volatile: slice.volatile };
+    if (errors.length > 0 || decision !== 'allow') return { effect: 'deny', limits: {}, ...about };
+    const limits = strictest(policyIds.map((id) => byId.get(id)?.limits ?? {}));
+    if (limits === undefined) {
+      return deny([`policies ${policyIds.join(', ')} ask for bindings that exclude each other`]);
+    }
+    return Object.freeze({
+      effect: limits.approval === undefined ? 'allow' : 'ask',
+      limits: Object.freeze(limits),
+      ...about,
+    });
+  };
+
+  const decide = (question: PolicyQuestion): Decision => {
+    try {
+      const slice = divided.of(question);
+      if (slice === undefined) {
+        return deny([
+          `${question.action} of ${question.resource.type} is not something ${question.principal.type} can ask`,
+        ]);
+      }
+      const { asked, errors } = toEngine(question, bundle, declared, deps.clock.now());
+      if (errors.length > 0) return deny(errors);
+      if (slice.volatile) return evaluate(slice, asked);
+      return memory.recall(keyOf(slice.number, asked, slice.reads), () => evaluate(slice, asked));
+    } catch (cause) {
+      return deny([`the policy engine failed: ${spoken(String((cause as Error)?.message ?? cause))}`]);
+    }
+  };
+
+  return {
+    bundle,
+    decide,
+    nearestMiss: (question) =>
+      nearestMiss(question, decide(question), {
+        bundle,
+        policies,
+        declared,
+        applicable: divided.applicable,
+        nowMs: deps.clock.now(),
+      }),
+    constrainsCalls(question) {
+      const call: PolicyQuestion = { ...question, action: 'call' };
+      return divided.of(call) === undefined || divided.applicable(call).some(limitsCalls);
+    },
+  };
+}
+
+function toSlice(number: number, policies: Policy[]): Slice {
+  const reads = policies.flatMap((policy) => policy.reads);
+  return { number, policies, reads: unique(reads), volatile: VOLATILE.some((path) => touches(reads, path)) };
+}
+
+function unique(paths: ReadPath[]): ReadPath[] {
+  return [...new Map(paths.map((path) => [JSON.stringify(path), path])).values()];
+}
+
+function limitsCalls(policy: Policy): boolean {
+  const { callsMax, approval } = policy.limits;
+  return callsMax !== undefined || approval !== undefined || OF_ONE_CALL.some((path) => touches(policy.reads, path));
+}
+
+/** The engine's own complaints, by policy; its warnings too, since a policy that can never apply is a mistake. */
+function validate(schema: string, policies: Policy[]): string[] {
+  const byId = new Map(policies.map((policy) => [policy.id, policy]));
+  const answer = engine.validate({
+    schema,
+    policies: { staticPolicies: textsOf(policies) },
+    validationSettings: { mode: 'strict' },
+  });
+  if (answer.type === 'failure') return answer.errors.map((error) => `policies/: ${error.message}`);
+  return [...answer.validationErrors, ...answer.validationWarnings].map(({ policyId, error }) => {
+    const help = error.help ? ` (${error.help})` : '';
+    return `${byId.get(policyId)?.file ?? 'policies/'}: policy ${policyId}: ${error.message.replace(`for policy \`${policyId}\`, `, '')}${help}`;
+  });
+}
+
+function textsOf(policies: Policy[]): Record<string, string> {
+  return Object.fromEntries(policies.map((policy) => [policy.id, policy.text]));
+}
+
+/** The engine quotes whole contexts, and a context holds what callers wrote. */
+function spoken(message: string): string {
+  return /^context `/.test(message)
+    ? 'the context does not have the shape that the schema asks for'
+    : message.slice(0, 500);
+}
+
+/**
+ * The engine keeps prepared policies by name and never lets go of a name, so there are few names and they are used again: four
+ * places, each with numbered slices. A prepared bundle whose place was taken by a newer one takes the least recently used place
+ * at its next question. So the active bundle, its predecessor and a preview live side by side, and none is ever answered from
+ * another's policies.
+ */
+class Place {
+  static readonly #owners: (Place | undefined)[] = [undefined, undefined, undefined, undefined];
+  static #clock = 0;
+
+  readonly #schema: string;
+  readonly #slices: Slice[];
+  #number = -1;
+  #lastUsed = 0;
+
+  constructor(schema: string, slices: Slice[]) {
+    this.#schema = schema;
+    this.#slices = slices;
+  }
+
+  ask(slice: Slice, asked: EngineQuestion): engine.AuthorizationAnswer {
+    if (Place.#owners[this.#number] !== this) this.take();
+    this.#lastUsed = ++Place.#clock;
+    return engine.statefulIsAuthorized({
+      ...asked,
+      context: asked.context as engine.Context,
+      validateRequest: true,
+      preparsedSchemaName: `place-${this.#number}`,
+      preparsedPolicySetId: `place-${this.#number}-${slice.number}`,
+    });
+  }
+
+  take(): void {
+    const used = Place.#owners.map((owner) => (owner === undefined ? -1 : owner.#lastUsed));
+    const number = used.indexOf(Math.min(...used));
+    // Nobody owns it until all of it is there: a failure in the middle leaves no half of two bundles.
+    Place.#owners[number] = undefined;
+    ready(engine.preparseSchema(`place-${number}`, this.#schema));
+    for (const slice of this.#slices) {
+      ready(engine.preparsePolicySet(`place-${number}-${slice.number}`, { staticPolicies: textsOf(slice.policies) }));
+    }
+    Place.#owners[number] = this;
+    this.#number = number;
+    this.#lastUsed = ++Place.#clock;
+  }
+}
+
+function ready(answer: engine.CheckParseAnswer): void {
+  if (answer.type === 'failure') throw new Error(`policies cannot be prepared: ${answer.errors[0]?.message}`);
+}

@@ -1,0 +1,94 @@
+import './v8-flag.js';
+import * as cedar from '@cedar-policy/cedar-wasm/nodejs';
+import type { Limits } from '../../core/decision.js';
+import { readLimits } from './limits.js';
+import { type ReadPath, readPathsOf } from './reads.js';
+
+/** One policy of the bundle, taken apart. */
+export interface Policy {
+  /** Its `@id`: what decisions, records and people call it. */
+  id: string;
+  file: string;
+  text: string;
+  effect: 'permit' | 'forbid';
+  json: cedar.PolicyJson;
+  limits: Limits;
+  reads: ReadPath[];
+}
+
+const POLICIES_MAX = 5_000;
+const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+
+/** Every policy of the bundle's `.cedar` files; what is wrong with one goes to `problems`, and the others are still read. */
+export function readPolicies(files: Map<string, string>, problems: string[]): Policy[] {
+  const policies = new Map<string, Policy>();
+  for (const [file, content] of files) {
+    for (const { text, line } of partsOf(file, content, problems)) {
+      const where = `${file} line ${line}`;
+      const policy = readPolicy(file, where, text, problems);
+      if (policy === undefined) continue;
+      const first = policies.get(policy.id);
+      if (first)
+        problems.push(
+          `${where}: @id("${policy.id}") is used twice, first in ${first.file}; records name policies by it, so give this one its own`,
+        );
+      else policies.set(policy.id, policy);
+    }
+  }
+  if (policies.size > POLICIES_MAX)
+    problems.push(`policies/: holds ${policies.size} policies, at most ${POLICIES_MAX} are read`);
+  return [...policies.values()];
+}
+
+function partsOf(file: string, content: string, problems: string[]): { text: string; line: number }[] {
+  const answer = cedar.policySetTextToParts(content);
+  if (answer.type === 'failure') {
+    for (const error of answer.errors) {
+      const start = error.sourceLocations?.[0]?.start;
+      const where = start === undefined ? file : `${file} line ${lineAt(content, start)}`;
+      const expected = error.sourceLocations?.[0]?.label;
+      problems.push(`${where}: ${error.message}${expected ? `, ${expected}` : ''}`);
+    }
+    return [];
+  }
+  if (answer.policy_templates.length > 0) {
+    problems.push(
+      `${file}: holds a template (?principal or ?resource), and nothing here would link it; write the policy out`,
+    );
+  }
+  let from = 0;
+  // The parts come sorted by a generated name: policy0, policy1, policy10, policy2 …; what matters is where each one stands.
+  return answer.policies
+    .map((text) => {
+      const at = content.indexOf(text, from);
+      from = 0;
+      return { text, at: Math.max(at, 0) };
+    })
+    .sort((a, b) => a.at - b.at)
+    .map(({ text, at }) => ({ text, line: lineAt(content, Buffer.byteLength(content.slice(0, at))) }));
+}
+
+function readPolicy(file: string, where: string, text: string, problems: string[]): Policy | undefined {
+  const answer = cedar.policyToJson(text);
+  if (answer.type === 'failure') {
+    problems.push(...answer.errors.map((error) => `${where}: ${error.message}`));
+    return undefined;
+  }
+  const json = answer.json;
+  const annotations = (json.annotations ?? {}) as Record<string, string>;
+  const id = annotations['id'];
+  if (id === undefined || !ID.test(id)) {
+    problems.push(
+      `${where}: needs @id("…") of 1 to 64 letters, digits, ".", "_" or "-"; records and reviewers name the policy by it`,
+    );
+    return undefined;
+  }
+  const { limits, problems: wrong } = readLimits(json.effect, annotations);
+  problems.push(...wrong.map((problem) => `${where}: policy ${id}: ${problem}`));
+  return { id, file, text, effect: json.effect, json, limits, reads: readPathsOf(json) };
+}
+
+/** The engine counts bytes of UTF-8. */
+function lineAt(content: string, byte: number): number {
+  return Buffer.from(content).subarray(0, byte).toString().split('\n').length;
+}
