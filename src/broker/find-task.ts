@@ -6,17 +6,26 @@ import { currentBundle } from './authenticate.js';
 import type { Parts } from './parts.js';
 import { notFound } from './refusal.js';
 
-const REF = /^ref:[\x21-\x7e]{1,200}$/;
+const REF = /^ref:([\x21-\x7e]{1,200})$/;
 const ORCHESTRATORS_ASKED_MAX = 32;
+
+function isTaskId(name: string): boolean {
+  return isId('tsk', name);
+}
+
+/** The `<ref>` of `ref:<ref>`; undefined when the name has another form. */
+export function refIn(name: string): string | undefined {
+  return REF.exec(name)?.[1];
+}
 
 /**
  * The id of the task a caller names by id or by `ref:<ref>`. A ref is looked up among the caller's own, and then, for an agent that was
  * handed its orchestrator's ref, among those of the declared orchestrators; whether the caller may see the task is decided later.
  */
 export async function findTaskId(parts: Parts, name: string, callerName: string): Promise<string> {
-  if (isId('tsk', name)) return name;
-  if (!REF.test(name)) throw notFound('task', `malformed name ${JSON.stringify(name.slice(0, 80))}`);
-  const ref = name.slice('ref:'.length);
+  if (isTaskId(name)) return name;
+  const ref = refIn(name);
+  if (ref === undefined) throw notFound('task', 'neither an id nor a ref');
   const own = await parts.views.taskIdByRef(callerName, ref);
   if (own) return own;
   const openers = currentBundle(parts)

@@ -7,6 +7,11 @@ import { pathOf, type SpiffeId, trustDomainOf } from '../core/spiffe-id.js';
 import type { TaskRecord } from '../core/task.js';
 import type { EpochMs } from '../core/time.js';
 
+/** What the bundle declares about a workload that may hold tokens; undefined for tools and persons. */
+export function declarationOf(principal: Principal): WorkloadDeclaration | undefined {
+  return principal.kind === 'agent' || principal.kind === 'orchestrator' ? principal.declaration : undefined;
+}
+
 /** Policy's picture of who is asking. The three identities stay apart: this is the workload or the person, never a mix. */
 export function principalEntity(principal: Principal, nowMs: EpochMs): PolicyEntity {
   if (principal.kind === 'person') {
@@ -87,8 +92,8 @@ export interface MintCircumstances {
   binding: 'none' | 'dpop' | 'mtls';
   proof: string;
   ttlSecondsRequested: number;
-  onBehalfOf?: { subject: string; proven: boolean };
-  delegator?: { agent: string; tools: string[] };
+  onBehalfOf: { subject: string; proven: boolean } | undefined;
+  delegator: { agent: string; tools: string[] } | undefined;
 }
 
 /** The circumstances of a mint or a delegation, the same for every tool asked for. */

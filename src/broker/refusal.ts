@@ -1,6 +1,8 @@
 import type { AuditRecord, AuditType } from '../core/audit.js';
+import type { Decision } from '../core/decision.js';
 import { BrokerError, type ErrorCode } from '../core/errors.js';
 import { newId } from '../core/ids.js';
+import type { Refusal } from '../state/stores.js';
 import { actorOf, type Caller } from './caller.js';
 import type { Parts } from './parts.js';
 
@@ -76,4 +78,41 @@ export function notFound(
   reason?: string,
 ): BrokerError {
   return new BrokerError('not_found', `There is no such ${what}, or it is not yours.`, reason ? { reason } : {});
+}
+
+/** Policy's no, in the caller's words; the nearest miss is the hint. */
+export function deniedBy(decision: Decision, miss: string | undefined, what: string): BrokerError {
+  if (decision.effect === 'ask') {
+    return new BrokerError('denied', 'Policy wants a human to approve this, and approvals cannot be given here yet.', {
+      policyIds: decision.policyIds,
+      reason: `${what}: needs ${decision.limits.approval}`,
+    });
+  }
+  return new BrokerError('denied', 'Policy does not allow it.', {
+    policyIds: decision.policyIds,
+    reason: [what, ...decision.errors].join('; '),
+    ...(miss !== undefined && { hint: miss }),
+  });
+}
+
+/** Why the store would not write it, in the caller's words. */
+export function refusedCommit(refusal: Exclude<Refusal, { outcome: 'stale' }>): BrokerError {
+  switch (refusal.outcome) {
+    case 'quota':
+      return new BrokerError('quota_exceeded', `The quota of live leases per ${refusal.by} is used up.`, {
+        retryAfterSeconds: 10,
+      });
+    case 'suspended':
+      return new BrokerError('task_suspended', 'The task is suspended.', { hint: 'Its opener may resume it.' });
+    case 'not_found':
+      return notFound('task', refusal.by);
+    case 'not_live':
+    case 'parent_expired':
+      return new BrokerError('subject_rejected', 'The subject_token was not accepted.', {
+        reason: `${refusal.outcome} ${refusal.by}`,
+      });
+    case 'over':
+    case 'too_late':
+      return new BrokerError('task_over', 'The task is over.', { reason: refusal.by });
+  }
 }

@@ -4,6 +4,7 @@ import { proveDpop } from './authenticate.js';
 import type { Evidence } from './caller.js';
 import { isOwnToken, type OwnToken, readOwnToken, tokenRefused } from './own-token.js';
 import type { Parts } from './parts.js';
+import { ACCESS_TOKEN_TYPE, type TokenRequest } from './token-request.js';
 
 const GRANTS = {
   'urn:ietf:params:oauth:grant-type:token-exchange': 'exchange',
@@ -16,23 +17,7 @@ const JWT_TYPES = [
   'urn:ietf:params:oauth:token-type:jwt_spiffe',
   'urn:ietf:params:oauth:token-type:id_token',
 ];
-const ACCESS_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:access_token';
 const JWT_SPIFFE_ASSERTION = 'urn:ietf:params:oauth:client-assertion-type:jwt-spiffe';
-
-/** A token request as the door read it (RFC 8693, RFC 6749 section 4.4, RFC 7523). */
-export interface TokenRequest {
-  evidence: Evidence;
-  grantType: string;
-  subjectToken?: string;
-  subjectTokenType?: string;
-  actorToken?: string;
-  actorTokenType?: string;
-  assertion?: string;
-  clientAssertion?: string;
-  clientAssertionType?: string;
-  clientId?: string;
-  requestedTokenType?: string;
-}
 
 /** Who asks for a token, and for whom. */
 export interface Requester {
@@ -202,4 +187,9 @@ function invalid(field: string, message: string): BrokerError {
 export function requesterName(requester: Requester): string {
   const identity = requester.agent ?? requester.person;
   return identity ? nameOf(identity) : 'nobody';
+}
+
+/** The person on whose behalf, by name. */
+export function requesterPerson({ person }: Requester): string | undefined {
+  return person && nameOf(person);
 }

@@ -18,11 +18,10 @@ import {
 import { shortest } from '../core/time.js';
 import type { Reading } from '../state/stores.js';
 import type { Caller } from './caller.js';
-import { deniedBy, refusedCommit } from './mint.js';
 import type { Parts } from './parts.js';
 import { reachTask } from './permitted.js';
 import { principalEntity, taskView } from './questions.js';
-import { record, recordingRefusals } from './refusal.js';
+import { deniedBy, record, recordingRefusals, refusedCommit } from './refusal.js';
 
 export interface StartTaskRequest {
   type?: string;
@@ -110,11 +109,7 @@ export async function startTask(
           },
         }),
       });
-      if (outcome.outcome === 'opened') {
-        parts.schedule.add({ name: 'watch-task', id: outcome.task.id });
-        return { task: outcome.task, created: true };
-      }
-      if (outcome.outcome === 'exists') return { task: outcome.task, created: false };
+      if ('task' in outcome) return { task: outcome.task, created: outcome.outcome === 'opened' };
       if (outcome.outcome !== 'stale') throw refusedCommit(outcome);
     }
     throw new BrokerError('unavailable', 'The world keeps changing; try again.', { retryAfterSeconds: 1 });
