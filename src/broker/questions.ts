@@ -99,11 +99,11 @@ export interface MintCircumstances {
 /** The circumstances of a mint or a delegation, the same for every tool asked for. */
 export function mintContext(of: MintCircumstances): Record<string, unknown> {
   const said = effectiveContext(of.tasks.map((task) => task.context));
-  const { environment, data_sensitivity: dataSensitivity } = said;
+  const { environment } = said;
   return {
     task: taskView(of.tasks),
     environment: typeof environment === 'string' ? environment : of.environment,
-    dataSensitivity: typeof dataSensitivity === 'string' ? dataSensitivity : of.resource.sensitivity,
+    dataSensitivity: stricterSensitivity(of.resource.sensitivity, said['data_sensitivity']),
     audience: of.resource.resource,
     enforcement: of.resource.enforcement,
     binding: of.binding,
@@ -112,6 +112,14 @@ export function mintContext(of: MintCircumstances): Record<string, unknown> {
     ...(of.onBehalfOf && { onBehalfOf: of.onBehalfOf }),
     ...(of.delegator && { delegator: of.delegator }),
   };
+}
+
+const SENSITIVITIES = ['public', 'internal', 'confidential', 'restricted'];
+
+/** A task can say that its data is more sensitive than the resource's usually is, never that it is less. */
+function stricterSensitivity(ofResource: string, ofTask: unknown): string {
+  const rank = Math.max(SENSITIVITIES.indexOf(ofResource), SENSITIVITIES.indexOf(String(ofTask)));
+  return SENSITIVITIES[rank] ?? ofResource;
 }
 
 /** Several decisions about one grant: any deny denies, any ask asks, and of each limit the strictest holds. */
