@@ -1,5 +1,5 @@
 import { createHash, createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto';
-import { isJwsAlgorithm, JWS_ALGORITHMS, type JwsAlgorithm } from './jws.js';
+import { JWS_ALGORITHMS, type JwsAlgorithm } from './jws.js';
 
 /** A public key that may verify, and for what. Only `admitKey` makes one. */
 export interface VerificationKey {
@@ -61,11 +61,6 @@ export function admitKey(jwk: Record<string, unknown>): VerificationKey {
     throw new KeyRefused('the key is malformed or not on its curve');
   }
   return { key, algorithms, thumbprint: thumbprintOf(members) };
-}
-
-/** The algorithms that anybody may list in a configuration, checked by shape. */
-export function knownAlgorithms(names: readonly string[]): ReadonlySet<JwsAlgorithm> {
-  return new Set(names.filter(isJwsAlgorithm));
 }
 
 type PublicMembers = { kty: 'EC'; crv: string; x: string; y: string } | { kty: 'RSA'; e: string; n: string };

@@ -28,7 +28,7 @@ export async function fetchDocument(address: string, options: FetchOptions = {})
     const reply = await get(url, { ca, token, signal, bytesMax: options.bytesMax ?? BYTES_MAX });
     if ('text' in reply) return reply.text;
     if (token !== undefined) throw new Error('a redirect, and a token was sent');
-    if (!URL.canParse(reply.location, url)) throw new Error('a redirect to nowhere');
+    if (!URL.canParse(reply.location, url.href)) throw new Error('a redirect to nowhere');
     url = checked(new URL(reply.location, url).href);
   }
   throw new Error('too many redirects');

@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import type grpc from '@grpc/grpc-js';
+import type { PackageDefinition } from '@grpc/proto-loader';
 import { z } from 'zod';
 import { type BundleContent, readDerCertificates, readJwks } from '../bundle-document.js';
 import type { BundleSource, SetTimer, SourceDeps, SourceListener } from './source.js';
@@ -39,7 +40,7 @@ export const workloadApiSource = {
 
 interface WorkloadApiOptions {
   grpc: Grpc;
-  definition: grpc.PackageDefinition;
+  definition: PackageDefinition;
   socket: string;
   trustDomain: string;
   setTimer: SetTimer;
@@ -142,7 +143,7 @@ function read(method: Method, reply: BundlesReply, trustDomain: string): BundleC
   return method === 'FetchJWTBundles' ? readJwks(bytes.toString('utf8'), ['jwt-svid']) : readDerCertificates(bytes);
 }
 
-function connect(grpc: Grpc, definition: grpc.PackageDefinition, socket: string): Streams {
+function connect(grpc: Grpc, definition: PackageDefinition, socket: string): Streams {
   const { SpiffeWorkloadAPI: Service } = grpc.loadPackageDefinition(definition);
   return new (Service as grpc.ServiceClientConstructor)(addressOf(socket), grpc.credentials.createInsecure(), {
     'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
