@@ -68,7 +68,10 @@ export async function startRedis({
       await kill();
       running = await launch();
     },
-    stop: endWatch,
+    stop: async () => {
+      await endWatch();
+      await running.gone;
+    },
   };
 }
 

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BrokerError } from '../../core/errors.js';
@@ -7,6 +7,7 @@ import { findRedisBinary } from './redis-binary.js';
 import { freePort, launchRedis, pidFileOf, RedisLine, untilReady } from './redis-process.js';
 
 const LAUNCH_ATTEMPTS = 3;
+const ADOPT_TIMEOUT_MS = 3_000;
 const STOP_TIMEOUT_MS = 10_000;
 const STARTING_STALE_MS = 30_000;
 const POLL_MS = 20;
@@ -90,11 +91,8 @@ async function findLive(dir: string, say: (line: string) => void): Promise<Runti
     throw new BrokerError('unavailable', `A Redis (pid ${pid}) already works on ${dir}: stop it with kill ${pid}.`);
   }
   if (pid === undefined && !(await answers(runtime))) return undefined;
-  const problem = await untilReady(
-    runtime.port,
-    runtime.password,
-    () => livePid(dir) === undefined && pid !== undefined,
-  );
+  const isGone = () => pid !== undefined && livePid(dir) === undefined;
+  const problem = await untilReady({ ...runtime, patienceMs: ADOPT_TIMEOUT_MS, isGone });
   if (problem === undefined) {
     say('taking over the Redis that an earlier run left behind');
     return runtime;
@@ -180,7 +178,7 @@ async function untilGone(pid: number): Promise<void> {
     // Every answered write is on the disk, so this loses nothing.
     if (passedMs > STOP_TIMEOUT_MS && !isKilled) process.kill(pid, 'SIGKILL');
     isKilled = passedMs > STOP_TIMEOUT_MS;
-    // A dead process that nobody collects (a container without an init) looks alive for ever.
+    // Not even SIGKILL ends a process that hangs in the kernel.
     if (passedMs > 2 * STOP_TIMEOUT_MS) return;
     await delay(POLL_MS);
   }
@@ -222,9 +220,14 @@ function isRedis(pid: number): boolean {
 function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
-    return true;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+  try {
+    // A dead process that nobody has collected yet (its parent was killed) still has its id.
+    return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    return process.platform !== 'linux' || existsSync(`/proc/${pid}`);
   }
 }
 

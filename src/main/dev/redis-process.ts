@@ -165,29 +165,30 @@ export async function launchRedis({
     child.once('exit', () => resolve());
   });
   child.unref();
-  const problem = await untilReady(
-    port,
-    password,
-    () => child.exitCode !== null || child.signalCode !== null || spawnError,
-  );
+  const isGone = () => child.exitCode !== null || child.signalCode !== null || spawnError !== undefined;
+  const problem = await untilReady({ port, password, patienceMs: START_TIMEOUT_MS, isGone });
   if (problem === undefined) return { child, pid: child.pid as number, gone };
   child.kill('SIGKILL');
   throw new Error(spawnError?.message ?? lastWords(logFile) ?? problem);
 }
 
-/** Undefined when the server answers; else why it does not. `stopped` ends the waiting early. */
-export async function untilReady(
-  port: number,
-  password: string | undefined,
-  stopped: () => unknown,
-): Promise<string | undefined> {
+/**
+ * Waits for a server to answer. Undefined when it does, else why it does not: it is gone, it refuses us, or its time is up
+ * (more time is given to one that says it is loading its data).
+ */
+export async function untilReady(server: {
+  port: number;
+  password: string | undefined;
+  patienceMs: number;
+  isGone: () => boolean;
+}): Promise<string | undefined> {
   const startedAtMs = Date.now();
   for (;;) {
-    if (stopped()) return 'it stopped at once';
+    if (server.isGone()) return 'it stopped at once';
+    let { patienceMs } = server;
     let line: RedisLine | undefined;
-    let patienceMs = START_TIMEOUT_MS;
     try {
-      line = await RedisLine.open(port, password);
+      line = await RedisLine.open(server.port, server.password);
       await line.ask('PING');
       return undefined;
     } catch (error) {
