@@ -1,0 +1,381 @@
+import { constants } from 'node:crypto';
+import {
+  createServer,
+  type IncomingMessage,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http';
+import { createServer as createTlsServer, type Server as HttpsServer } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+import type { Parts } from '../../broker/parts.js';
+import { BrokerError } from '../../core/errors.js';
+import { newId } from '../../core/ids.js';
+import { type Arrival, answer } from './answer.js';
+import { type ErrorContext, errorReply, surfaceOf } from './error-response.js';
+import { expressOf, methodNotAllowed } from './express.js';
+import { peerOf } from './peer.js';
+import { HEADER_LIMITS, type RequestHead, readHead, requestIdOf } from './request-head.js';
+import type { Reply, Route } from './route.js';
+import { routes as everyRoute } from './routes/index.js';
+import { callAt, securityHeaders, send } from './send.js';
+
+export interface ListenerAddress {
+  host: string;
+  /** 0: any free one. */
+  port: number;
+}
+
+export interface ServerCertificate {
+  /** PEM. */
+  key: string;
+  /** PEM, leaf first. */
+  cert: string;
+}
+
+export interface HttpDoorOptions {
+  /** Without a certificate it speaks plain http (loopback, or behind a proxy that ends TLS). */
+  plain: ListenerAddress & { tls?: ServerCertificate };
+  /** Asks every client for its X.509-SVID, in TLS 1.3; who sends none may still come with a token. */
+  mtls?: ListenerAddress & { tls: ServerCertificate };
+  /** Checks that each reply is as its route declares (tests, development). */
+  checkReplies?: boolean;
+  /** Only for tests; every route otherwise. */
+  routes?: readonly Route[];
+  limits?: Partial<typeof CONNECTION_LIMITS>;
+}
+
+export interface HttpDoor {
+  plain: { host: string; port: number };
+  mtls?: { host: string; port: number };
+  /** New certificates for new connections; `mtls` only unless the plain listener has one too. */
+  renewCertificates(renewed: { plain?: ServerCertificate; mtls?: ServerCertificate }): void;
+  /** No new connections, streams end at once, requests have `graceMs` to finish; then everything is cut. */
+  close(graceMs: number): Promise<void>;
+}
+
+export const CONNECTION_LIMITS = {
+  headersTimeoutMs: 10_000,
+  requestTimeoutMs: 30_000,
+  keepAliveTimeoutMs: 60_000,
+  /** How often Node looks for connections that are too slow. */
+  slowCheckMs: 1_000,
+  requestsPerSocketMax: 1_000,
+  connectionsMax: 20_000,
+};
+
+const DRAIN_CHECK_MS = 50;
+
+/** Opens the listeners on one set of parts, and resolves once all of them accept connections. */
+export async function openHttpDoor(parts: Parts, options: HttpDoorOptions): Promise<HttpDoor> {
+  const limits = { ...CONNECTION_LIMITS, ...options.limits };
+  const routes = options.routes ?? everyRoute;
+  const closing = new AbortController();
+  const { settings } = parts;
+  const openListener = (address: ListenerAddress, baseUrl: string, tls: TlsOptions | undefined) => {
+    const onRequest = requestListener(parts, routes, {
+      baseUrl,
+      isHttps: tls !== undefined || baseUrl.startsWith('https:'),
+      checkReplies: options.checkReplies ?? false,
+      closing: closing.signal,
+    });
+    return listen(address, makeServer(tls, limits, onRequest, parts));
+  };
+  const opened: Server[] = [];
+  try {
+    const { plain, mtls } = options;
+    const plainServer = await openListener(plain, withoutSlash(settings.issuer), plain.tls && tlsOptions(plain.tls));
+    opened.push(plainServer);
+    const mtlsServer =
+      mtls && (await openListener(mtls, withoutSlash(settings.mtlsIssuer ?? settings.issuer), mtlsOptions(mtls.tls)));
+    if (mtlsServer) opened.push(mtlsServer);
+    return {
+      plain: addressOf(plainServer),
+      ...(mtlsServer ? { mtls: addressOf(mtlsServer) } : {}),
+      renewCertificates: (renewed) => {
+        if (renewed.plain && plain.tls) (plainServer as HttpsServer).setSecureContext(tlsOptions(renewed.plain));
+        if (renewed.mtls) (mtlsServer as HttpsServer | undefined)?.setSecureContext(mtlsOptions(renewed.mtls));
+      },
+      close: async (graceMs) => {
+        closing.abort();
+        await Promise.all(opened.map((server) => drain(server, graceMs)));
+      },
+    };
+  } catch (error) {
+    closing.abort();
+    await Promise.all(opened.map((server) => drain(server, 0)));
+    throw error;
+  }
+}
+
+type TlsOptions = ReturnType<typeof tlsOptions> & { requestCert?: boolean; rejectUnauthorized?: boolean };
+
+/** No tickets: a resumed session outlives the identity it began with (its certificate may be over, its bundle changed). */
+function tlsOptions({ key, cert }: ServerCertificate) {
+  return { key, cert, minVersion: 'TLSv1.3' as const, secureOptions: constants.SSL_OP_NO_TICKET };
+}
+
+/** OpenSSL's own opinion of a client certificate is not asked for: ours is formed on every request, against the bundle of its trust domain. */
+function mtlsOptions(certificate: ServerCertificate): TlsOptions {
+  return { ...tlsOptions(certificate), requestCert: true, rejectUnauthorized: false };
+}
+
+function makeServer(
+  tls: TlsOptions | undefined,
+  limits: typeof CONNECTION_LIMITS,
+  onRequest: (incoming: IncomingMessage, response: ServerResponse) => void,
+  parts: Parts,
+): Server {
+  const httpOptions: ServerOptions = {
+    maxHeaderSize: HEADER_LIMITS.bytesMax,
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveTimeoutMs,
+    connectionsCheckingInterval: limits.slowCheckMs,
+    insecureHTTPParser: false,
+    requireHostHeader: true,
+    noDelay: true,
+  };
+  const server: Server = tls
+    ? createTlsServer({ ...httpOptions, ...tls }, onRequest)
+    : createServer(httpOptions, onRequest);
+  // One more than we take: Node silently drops what is above its own limit, and ours answers.
+  server.maxHeadersCount = HEADER_LIMITS.countMax + 1;
+  server.maxRequestsPerSocket = limits.requestsPerSocketMax;
+  server.maxConnections = limits.connectionsMax;
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => answerUnparsable(error, socket, parts));
+  // Bytes after the end of a request's connection, or in the middle of a stream, must not be answered into another reply.
+  server.on('request', (incoming, response) => replying.set(incoming.socket, response));
+  if (tls?.requestCert) server.on('secureConnection', (socket: TLSSocket) => closeAtExpiry(socket, parts));
+  return server;
+}
+
+/** A connection does not outlive the certificate it was opened with. */
+function closeAtExpiry(socket: TLSSocket, { clock }: Parts): void {
+  const peer = peerOf(socket);
+  if (!peer) return;
+  const cancel = callAt(Date.parse(peer.leaf.validTo), clock, () => socket.destroy());
+  socket.once('close', cancel);
+}
+
+const replying = new WeakMap<Socket, ServerResponse>();
+
+/** What the parser refused never became a request: a fixed reply, and the connection is over. */
+function answerUnparsable(error: NodeJS.ErrnoException, socket: Socket, parts: Parts): void {
+  const open = replying.get(socket);
+  const isMidReply = open?.headersSent === true && !open.writableFinished;
+  const isHttp = error.code?.startsWith('HPE_') === true || error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
+  if (!isHttp || isMidReply || !socket.writable) return void socket.destroy();
+  const refusal =
+    error.code === 'HPE_HEADER_OVERFLOW'
+      ? new BrokerError('too_large', 'The headers of a request hold at most 16 KiB.')
+      : new BrokerError('invalid_request', 'This is not well-formed HTTP, or it came too slowly.');
+  const requestId = newId('req', parts.settings.cell, parts.clock.now());
+  const reply = errorReply(refusal, { surface: 'api', requestId, issuer: withoutSlash(parts.settings.issuer) });
+  const body = JSON.stringify(reply.body);
+  socket.end(
+    `HTTP/1.1 ${reply.status} ${STATUS_CODES[reply.status]}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n` +
+      `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+  );
+  parts.observe({ event: 'http.unparsable', level: 'debug', reason: error.code });
+}
+
+interface ListenerContext {
+  baseUrl: string;
+  isHttps: boolean;
+  checkReplies: boolean;
+  closing: AbortSignal;
+}
+
+/** A request in progress. */
+interface Exchange {
+  response: ServerResponse;
+  incoming: IncomingMessage;
+  requestId: string;
+  /** Aborts when the client is gone, the reply is out, or the door closes. Made when somebody asks. */
+  readonly signal: AbortSignal;
+  startedAtMs: number;
+  /** The request could not be read as one: nothing after it on this connection can be trusted. */
+  isLast: boolean;
+}
+
+function requestListener(parts: Parts, routes: readonly Route[], context: ListenerContext) {
+  const security = securityHeaders({ https: context.isHttps });
+  const issuer = withoutSlash(parts.settings.issuer);
+  const hot = new Map(routes.filter((route) => route.hot).map((route) => [route.path, route]));
+  const heads = new WeakMap<IncomingMessage, { exchange: Exchange; head: RequestHead }>();
+
+  const carry = async (route: Route, params: Record<string, string>, exchange: Exchange, head: RequestHead) => {
+    const { incoming } = exchange;
+    const peer = incoming.socket instanceof TLSSocket ? peerOf(incoming.socket) : undefined;
+    const arrival: Arrival = {
+      incoming,
+      head,
+      params,
+      baseUrl: context.baseUrl,
+      get signal() {
+        return exchange.signal;
+      },
+      ...(peer ? { peer } : {}),
+    };
+    let reply: Reply;
+    try {
+      reply = await answer(parts, route, arrival, context.checkReplies);
+    } catch (error) {
+      reply = errorReply(error, errorContext(exchange));
+    }
+    await finish(exchange, reply, route);
+  };
+
+  const refuse = (error: unknown, exchange: Exchange, allow?: readonly string[]) =>
+    finish(exchange, errorReply(error, { ...errorContext(exchange), ...(allow ? { allow } : {}) }), undefined);
+
+  const errorContext = ({ incoming, requestId }: Exchange): ErrorContext => {
+    const scheme = incoming.headers.authorization?.split(' ', 1)[0]?.toLowerCase();
+    return {
+      surface: surfaceOf(incoming.url ?? ''),
+      requestId,
+      issuer,
+      ...(scheme ? { authorization: scheme === 'bearer' ? 'Bearer' : scheme === 'dpop' ? 'DPoP' : 'other' } : {}),
+    };
+  };
+
+  const finish = async (exchange: Exchange, reply: Reply, route: Route | undefined): Promise<void> => {
+    const { response, requestId, incoming } = exchange;
+    try {
+      const unread = hasBody(incoming) && !incoming.complete ? incoming : undefined;
+      const isLast = exchange.isLast || context.closing.aborted || unread !== undefined;
+      await send(response, reply, {
+        requestId,
+        security,
+        clock: parts.clock,
+        get signal() {
+          return exchange.signal;
+        },
+        isLast,
+        ...(unread ? { unread } : {}),
+      });
+    } catch (cause) {
+      response.destroy();
+      parts.observe({
+        event: 'http.cut',
+        level: 'warn',
+        requestId,
+        problem: cause instanceof Error ? cause.message : 'unknown',
+      });
+    }
+    parts.observe({
+      event: 'http.request',
+      level: reply.status >= 500 ? 'error' : 'info',
+      method: incoming.method,
+      route: route?.path ?? 'none',
+      status: reply.status,
+      durationMs: performance.now() - exchange.startedAtMs,
+      requestId,
+      ...reply.note,
+    });
+  };
+
+  const app = expressOf(routes, {
+    carry: (route, params, request, response) => {
+      const known = heads.get(request);
+      if (known) void carry(route, params, known.exchange, known.head);
+      else response.destroy();
+    },
+    refuse: (error, request, response, allow) => {
+      const known = heads.get(request);
+      if (known) void refuse(error, known.exchange, allow);
+      else response.destroy();
+    },
+  });
+
+  return (incoming: IncomingMessage, response: ServerResponse): void => {
+    const requestId = requestIdOf(incoming, () => newId('req', parts.settings.cell, parts.clock.now()));
+    const exchange = exchangeOf(incoming, response, requestId, context.closing);
+    let head: RequestHead;
+    try {
+      head = readHead(incoming, requestId);
+    } catch (error) {
+      exchange.isLast = true;
+      return void refuse(error, exchange);
+    }
+    const route = hot.get(head.path);
+    if (route) {
+      if (route.method === head.method) return void carry(route, {}, exchange, head);
+      return void refuse(methodNotAllowed([route.method]), exchange, [route.method]);
+    }
+    heads.set(incoming, { exchange, head });
+    app(incoming as never, response as never);
+  };
+}
+
+function exchangeOf(
+  incoming: IncomingMessage,
+  response: ServerResponse,
+  requestId: string,
+  closing: AbortSignal,
+): Exchange {
+  let made: AbortSignal | undefined;
+  return {
+    incoming,
+    response,
+    requestId,
+    startedAtMs: performance.now(),
+    isLast: false,
+    get signal() {
+      made ??= untilClosed(response, closing);
+      return made;
+    },
+  };
+}
+
+function untilClosed(response: ServerResponse, closing: AbortSignal): AbortSignal {
+  const controller = new AbortController();
+  const abort = () => controller.abort();
+  closing.addEventListener('abort', abort, { once: true });
+  response.once('close', () => {
+    closing.removeEventListener('abort', abort);
+    abort();
+  });
+  if (closing.aborted || response.closed) abort();
+  return controller.signal;
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+}
+
+function withoutSlash(url: string): string {
+  return url.endsWith('/') ? url.slice(0, -1) : url;
+}
+
+function addressOf(server: Server): { host: string; port: number } {
+  const { address, port } = server.address() as AddressInfo;
+  return { host: address, port };
+}
+
+function listen(address: ListenerAddress, server: Server): Promise<Server> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(address.port, address.host, () => {
+      server.off('error', reject);
+      resolve(server);
+    });
+  });
+}
+
+/** A plain `close()` waits for every idle keep-alive connection: those are closed as they fall idle, and all of them at the end. */
+function drain(server: Server, graceMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    const idle = setInterval(() => server.closeIdleConnections(), DRAIN_CHECK_MS);
+    const cut = setTimeout(() => server.closeAllConnections(), graceMs);
+    server.close(() => {
+      clearInterval(idle);
+      clearTimeout(cut);
+      resolve();
+    });
+    server.closeIdleConnections();
+  });
+}
