@@ -74,15 +74,16 @@ export const ERRORS = {
     exit: 1,
     title: 'The authorization_details are malformed',
   },
+  // At a resource a proof is part of the credentials: 401 with a challenge (RFC 9449 sections 7.1 and 9).
   dpop_invalid: {
-    status: 400,
+    status: 401,
     oauth: 'invalid_dpop_proof',
     oauthStatus: 400,
     exit: 3,
     title: 'The DPoP proof was not accepted',
   },
   dpop_nonce_required: {
-    status: 400,
+    status: 401,
     oauth: 'use_dpop_nonce',
     oauthStatus: 400,
     exit: 3,
