@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { existsSync, readFileSync, rmSync, utimesSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TinyClone, tinyClone } from './tiny-clone.js';
 
 interface Prepare {
   nodeProblem(version: string): string | undefined;
@@ -16,18 +16,13 @@ const { nodeProblem, isInstallStale, isBuildStale, prepare }: Prepare = await im
   join(REPOSITORY, 'scripts/prepare.mjs')
 );
 
+let clone: TinyClone;
 let root: string;
 beforeEach(() => {
-  root = mkdtempSync(join(tmpdir(), 'mayfly-prepare-'));
+  clone = tinyClone();
+  root = clone.root;
 });
-afterEach(() => rmSync(root, { recursive: true, force: true }));
-
-function write(path: string, text = ''): string {
-  const file = join(root, path);
-  mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(file, text);
-  return file;
-}
+afterEach(() => clone.remove());
 
 describe('Node', () => {
   it.each(['20.19.0', '20.20.2', '22.0.0', '24.21.0', '100.0.0'])('%s will do', (version) => {
@@ -45,53 +40,28 @@ describe('Node', () => {
 });
 
 describe('dependencies', () => {
-  const lock = () => write('package-lock.json', '{}');
+  it('are fresh when they were installed after the lock file was written', () => {
+    expect(isInstallStale(root)).toBe(false);
+  });
 
   it('are stale when nothing is installed', () => {
-    lock();
+    rmSync(join(root, 'node_modules'), { recursive: true });
     expect(isInstallStale(root)).toBe(true);
   });
 
   it('are stale when an installation was cut off', () => {
-    lock();
-    write('node_modules/express/package.json', '{}');
+    rmSync(join(root, 'node_modules/.package-lock.json'));
     expect(isInstallStale(root)).toBe(true);
   });
 
   it('are stale when the lock file is newer', () => {
-    utimesSync(write('node_modules/.package-lock.json'), 1_000, 1_000);
-    utimesSync(lock(), 2_000, 2_000);
+    clone.write('package-lock.json', '{ }');
+    utimesSync(join(root, 'node_modules/.package-lock.json'), 1_000, 1_000);
     expect(isInstallStale(root)).toBe(true);
-  });
-
-  it('are fresh when they were installed after the lock file was written', () => {
-    utimesSync(lock(), 1_000, 1_000);
-    utimesSync(write('node_modules/.package-lock.json'), 2_000, 2_000);
-    expect(isInstallStale(root)).toBe(false);
   });
 });
 
 describe('the build', () => {
-  /** A clone small enough to be built by the real compiler in a test. */
-  beforeEach(() => {
-    write('package.json', '{"type": "module"}');
-    utimesSync(write('package-lock.json', '{}'), 1_000, 1_000);
-    write('node_modules/.package-lock.json');
-    // The compiler of this repository, without its thousand neighbours.
-    write(
-      'node_modules/typescript/bin/tsc',
-      `import ${JSON.stringify(join(REPOSITORY, 'node_modules/typescript/lib/tsc.js'))};`,
-    );
-    write('node_modules/typescript/package.json', '{"type": "module"}');
-    cpSync(join(REPOSITORY, 'tsconfig.json'), join(root, 'tsconfig.json'));
-    write(
-      'tsconfig.build.json',
-      '{"extends": "./tsconfig.json", "compilerOptions": {"noEmit": false, "rootDir": "src", "types": []}, "include": ["src"]}',
-    );
-    write('src/one.ts', 'export const one: number = 1;\n');
-    write('src/lua/move.lua', 'return 1\n');
-  });
-
   it('holds the compiled sources and everything that is no TypeScript, and is fresh afterwards', () => {
     expect(isBuildStale(root)).toBe(true);
     prepare({ root });
@@ -108,11 +78,11 @@ describe('the build', () => {
       prepare({ root });
       expect(isBuildStale(root)).toBe(false);
     };
-    write('src/one.ts', 'export const one: number = 10;\n');
+    clone.write('src/one.ts', 'export const one: number = 10;\n');
     fresh();
-    write('src/lua/move.lua', 'return 22\n');
+    clone.write('src/lua/move.lua', 'return 22\n');
     fresh();
-    write('src/two.ts', 'export const two = 2;\n');
+    clone.write('src/two.ts', 'export const two = 2;\n');
     fresh();
     rmSync(join(root, 'src/two.ts'));
     fresh();
@@ -123,7 +93,7 @@ describe('the build', () => {
 
   it('that fails leaves the one before it in place, says so in one line, and leaves nothing half made', () => {
     prepare({ root });
-    write('src/one.ts', "export const one: number = 'no';\n");
+    clone.write('src/one.ts', "export const one: number = 'no';\n");
     const { status, stdout, stderr } = spawnSync(
       process.execPath,
       [

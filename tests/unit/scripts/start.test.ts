@@ -1,0 +1,107 @@
+import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { cpSync, existsSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { fakeNpm, type TinyClone, tinyClone } from './tiny-clone.js';
+
+const CLI = `
+declare const process: { argv: string[]; on(name: string, listener: () => void): void; exit(code: number): void };
+declare const console: { log(text: string): void };
+declare const setInterval: (work: () => void, ms: number) => void;
+if (process.argv.includes('--stay')) {
+  let signals = 0;
+  process.on('SIGTERM', () => { signals += 1; console.log('signals ' + signals); process.exit(7); });
+  setInterval(() => {}, 1000);
+}
+console.log(JSON.stringify(process.argv.slice(2)));
+`;
+
+let clone: TinyClone;
+beforeEach(() => {
+  clone = tinyClone();
+  clone.write('src/main/cli.ts', CLI);
+});
+afterEach(() => clone.remove());
+
+function run(script: string, words: string[] = [], env: Record<string, string> = {}): SpawnSyncReturns<string> {
+  return spawnSync(process.execPath, [join(clone.root, script), ...words], {
+    cwd: clone.root,
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+  });
+}
+
+const lastLine = (text: string) => text.trim().split('\n').at(-1);
+
+describe('npm start', () => {
+  it('builds, says so on stderr, and becomes `mayfly dev` with the arguments given', () => {
+    const { status, stdout, stderr } = run('scripts/start.mjs', ['--port', '0', '--help']);
+    expect([status, stdout]).toEqual([0, '["dev","--port","0","--help"]\n']);
+    expect(stderr).toMatch(/^mayfly: building\nmayfly: done in \d+\.\d s\n$/);
+  });
+
+  it('does nothing the second time but start', () => {
+    run('scripts/start.mjs');
+    expect(run('scripts/start.mjs').stderr).toBe('');
+  });
+
+  it('installs what is missing first, development tools included, and says so on stderr alone', () => {
+    const npm = fakeNpm(clone, 'install');
+    rmSync(join(clone.root, 'node_modules'), { recursive: true });
+    const { status, stdout, stderr } = run('scripts/start.mjs', [], { npm_execpath: npm, NODE_ENV: 'production' });
+    expect([status, stdout]).toEqual([0, '["dev"]\n']);
+    expect(stderr).toMatch(/^mayfly: installing dependencies .*\nnpm talks\nmayfly: done in .* s\nmayfly: building\n/);
+    expect(readFileSync(join(clone.root, 'npm.log'), 'utf8')).toBe('ci --include=dev --no-audit --no-fund\n');
+  });
+
+  it('says in one line that an installation failed, and starts nothing', () => {
+    const npm = fakeNpm(clone, 'fail');
+    rmSync(join(clone.root, 'node_modules'), { recursive: true });
+    const { status, stdout, stderr } = run('scripts/start.mjs', [], { npm_execpath: npm });
+    expect([status, stdout]).toEqual([1, '']);
+    expect(lastLine(stderr)).toBe('mayfly: npm ci did not work (its reason is above): is there a network?');
+    expect(existsSync(join(clone.root, 'dist'))).toBe(false);
+  });
+
+  it('says in one line that the build failed, and starts nothing, not even the build before', () => {
+    run('scripts/start.mjs');
+    clone.write('src/one.ts', "export const one: number = 'no';\n");
+    const { status, stdout, stderr } = run('scripts/start.mjs');
+    expect([status, stdout]).toEqual([1, '']);
+    expect(lastLine(stderr)).toBe('mayfly: the build did not work (its reason is above)');
+  });
+
+  it('a signal reaches the broker directly, and once', async () => {
+    const child = spawn(process.execPath, [join(clone.root, 'scripts/start.mjs'), '--stay'], { cwd: clone.root });
+    let stdout = '';
+    child.stdout.on('data', (chunk) => {
+      stdout += chunk;
+    });
+    await once(child.stdout, 'data');
+    child.kill('SIGTERM');
+    expect(await once(child, 'close')).toEqual([7, null]);
+    expect(stdout).toBe('["dev","--stay"]\nsignals 1\n');
+  });
+});
+
+describe('bin/mayfly.js', () => {
+  it('builds a stale clone and runs the command; data alone is on stdout', () => {
+    const { status, stdout } = run('bin/mayfly.js', ['task', 'ls', '-o', 'json']);
+    expect([status, stdout]).toEqual([0, '["task","ls","-o","json"]\n']);
+  });
+
+  it('works through the link that npx makes', () => {
+    run('bin/mayfly.js');
+    symlinkSync('../bin/mayfly.js', join(clone.root, 'node_modules/mayfly'));
+    expect(run('node_modules/mayfly', ['verify']).stdout).toBe('["verify"]\n');
+  });
+
+  it('runs what it has where it is installed without sources and scripts', () => {
+    run('bin/mayfly.js');
+    const installed = join(clone.root, 'installed');
+    for (const path of ['bin', 'dist', 'package.json']) {
+      cpSync(join(clone.root, path), join(installed, path), { recursive: true });
+    }
+    expect(run('installed/bin/mayfly.js', ['doctor'])).toMatchObject({ status: 0, stdout: '["doctor"]\n', stderr: '' });
+  });
+});
