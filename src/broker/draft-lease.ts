@@ -69,6 +69,7 @@ export function draftLease(parts: Parts, grant: Grant, nowMs: number): { lease: 
     bundle: reading.bundle,
     keyId: parts.keys.active().kid,
     identityKeyId: agent.keyId,
+    proof: agent.proof,
     binding: requester.binding,
     state: 'active',
     createdAtMs: nowMs,

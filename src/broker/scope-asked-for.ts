@@ -27,7 +27,7 @@ export function resourceAskedFor(
   return resource;
 }
 
-function mayflyItself(issuer: string, task: TaskRecord): Resource {
+export function mayflyItself(issuer: string, task: TaskRecord): Resource {
   return {
     resource: issuer,
     description: 'Mayfly itself',

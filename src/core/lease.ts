@@ -56,6 +56,8 @@ export interface LeaseRecord {
   keyId?: string;
   /** The key that signed the identity it was obtained with (core/identity.ts). */
   identityKeyId?: string;
+  /** The kind of proof it was obtained with (core/identity.ts): policy may look at it again. */
+  proof?: string;
   binding: 'none' | 'dpop' | 'mtls';
   state: LeaseState;
   createdAtMs: EpochMs;

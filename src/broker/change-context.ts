@@ -1,0 +1,100 @@
+import { effectiveContext, loosened, mergeContext, type TaskContext } from '../core/context.js';
+import { BrokerError } from '../core/errors.js';
+import { isTerminal, type TaskRecord } from '../core/task.js';
+import type { Caller } from './caller.js';
+import type { Parts } from './parts.js';
+import { mustControl, reachTask, type TaskInReach } from './permitted.js';
+import { previewVerdicts, type Verdicts } from './re-evaluate.js';
+import { notFound, record, recordingRefusals } from './refusal.js';
+import { taskOver } from './suspend-task.js';
+
+export interface ChangeContextRequest {
+  task: string;
+  /** RFC 7396 merge patch of the task's own context. */
+  context: TaskContext;
+  /** The generation the caller saw; another one is `generation_mismatch`. */
+  generation?: number;
+  dryRun?: boolean;
+}
+
+/**
+ * Merges into a task's own context, raises its generation and has every live lease of the tree judged again; with `on_context_change: revoke`
+ * all of them die at once instead. What a child says may only tighten. A dry run says what would be kept and what would die.
+ */
+export async function changeContext(
+  parts: Parts,
+  caller: Caller,
+  request: ChangeContextRequest,
+): Promise<{ task: TaskRecord; preview?: Verdicts }> {
+  return recordingRefusals(parts, caller, { action: 'change_context', task: request.task }, async () => {
+    const reach = await reachTask(parts, caller, request.task);
+    const { task } = reach;
+    if (isTerminal(task.state)) throw taskOver(task);
+    checkKeys(parts, caller, reach, request.context);
+    if (request.generation !== undefined && request.generation !== task.generation) throw mismatch(task);
+    const context = mergeContext(task.context, request.context);
+    checkAbove(parts, reach, context);
+    const revoke = task.onContextChange === 'revoke';
+    if (request.dryRun) {
+      const asIf = (tasks: TaskRecord[]) => tasks.map((one) => (one.id === task.id ? { ...one, context } : one));
+      const policy = parts.policies.of(reach.reading.bundle);
+      return { task, preview: await previewVerdicts(parts, { task: task.id }, policy, asIf) };
+    }
+    const outcome = await parts.ledger.changeContext({
+      taskId: task.id,
+      generation: task.generation,
+      context,
+      revoke,
+      judgeWithinMs: parts.settings.judgeWithinMs,
+      nowMs: parts.clock.now(),
+      audit: record(parts, 'task.context_changed', caller, {
+        task: task.id,
+        generation: task.generation + 1,
+        action: 'change_context',
+        effect: 'allow',
+        detail: { keys: Object.keys(request.context), revoke },
+      }),
+    });
+    if (outcome.outcome === 'not_found') throw notFound('task', 'gone');
+    if (outcome.outcome === 'over') throw taskOver(outcome.task);
+    if (outcome.outcome === 'generation_mismatch') throw mismatch(outcome.task);
+    parts.schedule.add({ name: revoke ? 'drain-task' : 're-evaluate-task', id: task.id });
+    return { task: outcome.task };
+  });
+}
+
+function mismatch(task: TaskRecord): BrokerError {
+  return new BrokerError('generation_mismatch', `The task is at generation ${task.generation}.`, {
+    field: 'generation',
+    hint: 'Read the task again and repeat the change if it still fits.',
+  });
+}
+
+/** An agent of the task may set only what its type lists, and only tighter than it is. */
+function checkKeys(parts: Parts, caller: Caller, reach: TaskInReach, patch: TaskContext): void {
+  if (reach.standing !== 'agent') return mustControl(parts, caller, reach, 'change the context of');
+  const type = typeOf(parts, reach);
+  const other = Object.keys(patch).find((key) => !type?.agentSettable.includes(key));
+  if (other !== undefined) {
+    throw new BrokerError('denied', 'An agent may not set this context key.', { field: `context.${other}` });
+  }
+  const removed = Object.keys(patch).find((key) => patch[key] === null);
+  const [looser] = removed !== undefined ? [removed] : loosened(reach.task.context, patch, type);
+  if (looser !== undefined) {
+    throw new BrokerError('denied', 'An agent may only tighten the context.', { field: `context.${looser}` });
+  }
+}
+
+/** Whoever sets it: below its parents a task may only tighten. */
+function checkAbove(parts: Parts, reach: TaskInReach, context: TaskContext): void {
+  const above = effectiveContext(reach.tasks.slice(0, -1).map((task) => task.context));
+  const [key] = loosened(above, context, typeOf(parts, reach));
+  if (key === undefined) return;
+  throw new BrokerError('invalid_request', `context.${key}: a child task may only tighten what its parents say.`, {
+    field: `context.${key}`,
+  });
+}
+
+function typeOf(parts: Parts, reach: TaskInReach) {
+  return parts.policies.of(reach.reading.bundle).bundle.taskTypes.get(reach.task.type ?? '');
+}

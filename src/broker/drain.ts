@@ -1,0 +1,74 @@
+import { deadBecause } from '../core/lease.js';
+import { isTerminal } from '../core/task.js';
+import type { Parts } from './parts.js';
+import { systemRecord } from './refusal.js';
+
+const PAGE = 500;
+
+/**
+ * What an end or a suspension left to do. Everything below is dead already, because everybody looks at the path: this moves the records, so
+ * that backends are asked to revoke and lists tell the truth. It selects by effective state, and goes on after a resume.
+ */
+export async function drainTask(parts: Parts, taskId: string): Promise<void> {
+  const task = await parts.views.task(taskId);
+  if (!task) return;
+  await moveLeases(parts, taskId, task.endReason ?? task.state);
+  if (isTerminal(task.state)) await cancelChildren(parts, taskId);
+  await parts.ledger.settleTask({
+    taskId,
+    generation: task.generation,
+    nowMs: parts.clock.now(),
+    ...(isTerminal(task.state) && {
+      audit: systemRecord(parts, 'task.drained', { task: taskId, generation: task.generation }),
+    }),
+  });
+}
+
+async function moveLeases(parts: Parts, taskId: string, reason: string): Promise<void> {
+  let cursor: string | undefined;
+  do {
+    const page = await parts.views.leases({ task: taskId, ...(cursor !== undefined && { cursor }), limit: PAGE });
+    const dead: string[] = [];
+    for (const lease of page.items) {
+      const above =
+        lease.state === 'active' || lease.state === 'pending' ? await parts.views.leaseWithAbove(lease.id) : undefined;
+      const because = above && deadBecause(above.lease, { ...above, revoked: false }, parts.clock.now());
+      if (because !== undefined && because !== 'expired') dead.push(lease.id);
+    }
+    if (dead.length > 0) {
+      await parts.ledger.revokeLeases({
+        leaseIds: dead,
+        reason,
+        nowMs: parts.clock.now(),
+        audit: systemRecord(parts, 'leases.revoked', { task: taskId, reasons: [reason], detail: { leases: dead } }),
+      });
+    }
+    cursor = page.cursor;
+  } while (cursor !== undefined);
+}
+
+/** Child tasks of an ended one are over too; moving them tells their lists, and their own children follow as they are drained. */
+async function cancelChildren(parts: Parts, taskId: string): Promise<void> {
+  let cursor: string | undefined;
+  do {
+    const page = await parts.views.children(taskId, { ...(cursor !== undefined && { cursor }), limit: PAGE });
+    for (const child of page.items) {
+      const reason = `its parent ${taskId} is over`;
+      const outcome = await parts.ledger.endTask({
+        taskId: child,
+        state: 'cancelled',
+        reason,
+        by: 'mayfly',
+        nowMs: parts.clock.now(),
+        audit: systemRecord(parts, 'task.ended', {
+          task: child,
+          action: 'cancel',
+          reasons: [reason],
+          detail: { state: 'cancelled' },
+        }),
+      });
+      if (outcome.outcome === 'ended') parts.schedule.add({ name: 'drain-task', id: child });
+    }
+    cursor = page.cursor;
+  } while (cursor !== undefined);
+}

@@ -1,0 +1,183 @@
+import { findWorkload } from '../core/bundle.js';
+import { BrokerError } from '../core/errors.js';
+import { isId, newId } from '../core/ids.js';
+import { deadBecause } from '../core/lease.js';
+import { matchesOf, namesCredentialsOnly, SELECTOR_MEMBERS, type Selector, selects } from '../core/selector.js';
+import { parseSpiffeId } from '../core/spiffe-id.js';
+import type { EpochMs } from '../core/time.js';
+import type { LockRecord, RevocationRecord } from '../state/stores.js';
+import { currentBundle } from './authenticate.js';
+import type { Caller } from './caller.js';
+import { endTask } from './end-task.js';
+import type { Parts } from './parts.js';
+import { mustOperate } from './permitted.js';
+import { record, recordingRefusals } from './refusal.js';
+
+/** What a selector would hit now: the blast radius, before anything is done. */
+export interface Preview {
+  agents: string[];
+  tasks: string[];
+  leases: number;
+  credentials: number;
+  resources: { resource: string; leases: number; enforcement: string; residualMsMax: number }[];
+  /** True when the count stopped at its limit: there is more. */
+  atLeast: boolean;
+}
+
+export interface RevokeRequest {
+  selector: Selector;
+  reason: string;
+  dryRun: boolean;
+}
+
+export interface Revoked {
+  preview: Preview;
+  revocation?: RevocationRecord;
+  lock?: LockRecord;
+  /** Such as: this agent can mint again; `stop` forbids it. */
+  warnings: string[];
+}
+
+/** After the last expiry of anything it can kill, an entry stays this long, for clocks that lag. */
+const ENTRY_LINGERS_MS = 60_000;
+const PREVIEW_LEASES_MAX = 100_000;
+const NAMES_SHOWN_MAX = 1_000;
+
+/**
+ * Revokes everything a selector names: one script makes it effective at once, however many leases match; who they were is enumerated by a job
+ * afterwards. Stopping never needs a second person. A bare revocation of an agent that can mint again says so.
+ */
+export async function revoke(parts: Parts, caller: Caller, request: RevokeRequest): Promise<Revoked> {
+  return recordingRefusals(parts, caller, { action: 'revoke', detail: { selector: request.selector } }, async () => {
+    mustOperate(parts, caller, 'revoke', { bound: !request.dryRun });
+    const selector = checkSelector(request.selector);
+    const preview = await previewSelector(parts, selector);
+    const warnings = warningsFor(parts, selector);
+    if (request.dryRun) return { preview, warnings };
+    if (selector.task !== undefined && Object.keys(selector).length === 1) {
+      await endTask(parts, caller, { task: selector.task, state: 'revoked', reason: request.reason });
+    }
+    const revocation = await applySelector(parts, caller, selector, request.reason);
+    return { preview, revocation, warnings };
+  });
+}
+
+/** The script that makes a selector effective, with or without a lock; its enumeration is added to the queue at once. */
+export async function applySelector(
+  parts: Parts,
+  caller: Caller | undefined,
+  selector: Selector,
+  reason: string,
+  lock?: LockRecord,
+): Promise<RevocationRecord> {
+  const nowMs = parts.clock.now();
+  const by = caller?.name ?? 'mayfly';
+  const revocation: RevocationRecord = {
+    id: newId('rev', parts.settings.cell, nowMs),
+    selector,
+    reason,
+    by,
+    ...(lock && { lockId: lock.id }),
+    createdAtMs: nowMs,
+  };
+  const outcome = await parts.ledger.revoke({
+    revocation,
+    matches: matchesOf(selector, parts.selectorHash),
+    untilMs: nowMs + parts.settings.ttlMsMax + ENTRY_LINGERS_MS,
+    ...(lock && { lock }),
+    nowMs,
+    audit: record(parts, lock ? 'lock.set' : 'revocation.applied', caller, {
+      action: lock ? 'lock' : 'revoke',
+      effect: 'allow',
+      reasons: [reason],
+      detail: { selector, revocation: revocation.id, ...(lock && { lock: lock.id }) },
+    }),
+  });
+  parts.schedule.add({ name: 'run-revocation', id: revocation.id });
+  return { ...revocation, position: outcome.position };
+}
+
+export function checkSelector(selector: Selector): Selector {
+  const members = SELECTOR_MEMBERS.filter((member) => selector[member] !== undefined);
+  if (members.length === 0) {
+    throw new BrokerError(
+      'invalid_request',
+      'selector: name at least one member; there is no selector for everything.',
+      {
+        field: 'selector',
+        hint: `Members: ${SELECTOR_MEMBERS.join(', ')}.`,
+      },
+    );
+  }
+  const malformed = (member: string, message: string) =>
+    new BrokerError('invalid_request', `selector.${member}: ${message}`, { field: `selector.${member}` });
+  if (selector.lease !== undefined && !isId('lse', selector.lease)) throw malformed('lease', 'a lease id (lse_…).');
+  if (selector.task !== undefined && !isId('tsk', selector.task)) throw malformed('task', 'a task id (tsk_…).');
+  if (selector.prefix !== undefined && !/^spiffe:\/\/[a-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/.test(selector.prefix)) {
+    throw malformed('prefix', 'a SPIFFE ID prefix by whole segments, without a trailing slash.');
+  }
+  return selector;
+}
+
+/** Counts what lives now and is of the class. A preview only: what matters is decided by the entry, not by this count. */
+export async function previewSelector(parts: Parts, selector: Selector): Promise<Preview> {
+  const nowMs = parts.clock.now();
+  const bundle = currentBundle(parts);
+  const agents = new Set<string>();
+  const tasks = new Set<string>();
+  const resources = new Map<string, { leases: number; lastMs: EpochMs }>();
+  let seen = 0;
+  let leases = 0;
+  let credentials = 0;
+  let cursor: string | undefined;
+  do {
+    const page = await parts.views.leases({
+      ...(selector.task && { task: selector.task }),
+      ...(cursor !== undefined && { cursor }),
+      limit: 500,
+    });
+    seen += page.items.length;
+    for (const lease of page.items) {
+      if (
+        lease.state !== 'active' ||
+        deadBecause(lease, { tasks: [], leases: [], revoked: false }, nowMs) ||
+        !selects(selector, lease)
+      )
+        continue;
+      if (lease.kind === 'credential') credentials++;
+      else leases++;
+      if (agents.size < NAMES_SHOWN_MAX) agents.add(lease.agent);
+      if (lease.taskId && tasks.size < NAMES_SHOWN_MAX) tasks.add(lease.taskId);
+      const name = lease.resource ?? lease.backend ?? 'none';
+      const at = resources.get(name) ?? { leases: 0, lastMs: 0 };
+      resources.set(name, { leases: at.leases + 1, lastMs: Math.max(at.lastMs, lease.expiresAtMs) });
+    }
+    cursor = page.cursor;
+  } while (cursor !== undefined && seen < PREVIEW_LEASES_MAX);
+  return {
+    agents: [...agents].sort(),
+    tasks: [...tasks].sort(),
+    leases,
+    credentials,
+    resources: [...resources].map(([resource, { leases: count, lastMs }]) => {
+      const enforcement = bundle.resources.get(resource)?.enforcement ?? 'introspection';
+      return {
+        resource,
+        leases: count,
+        enforcement,
+        residualMsMax: enforcement === 'expiry-only' ? lastMs - nowMs : 0,
+      };
+    }),
+    atLeast: cursor !== undefined,
+  };
+}
+
+function warningsFor(parts: Parts, selector: Selector): string[] {
+  const warnings: string[] = [];
+  if (namesCredentialsOnly(selector)) warnings.push('This selector names credentials; task tokens are not touched.');
+  const id = selector.agent === undefined ? undefined : parseSpiffeId(selector.agent);
+  if (id && findWorkload(currentBundle(parts), id)) {
+    warnings.push(`${id} can mint again at once: use \`mayfly stop\` (a lock) to forbid that too.`);
+  }
+  return warnings;
+}
