@@ -8,7 +8,7 @@ import { definePlugin } from '../plugin.js';
 import { invalid } from './bundle-problems.js';
 import type { PolicyEngine, PreparedPolicy } from './contract.js';
 import { strictest } from './limits.js';
-import { nearestMiss } from './nearest-miss.js';
+import { isDeclared, nearestMiss, undeclaredWorkload } from './nearest-miss.js';
 import { type Policy, readPolicies } from './policy-text.js';
 import { type EngineQuestion, toEngine } from './question.js';
 import { type ReadPath, touches } from './reads.js';
@@ -120,6 +120,8 @@ function prepare(bundle: Bundle, settings: z.output<typeof config>, deps: CedarD
           `${question.action} of ${question.resource.type} is not something ${question.principal.type} can ask`,
         ]);
       }
+      // Unknown agents get nothing, whatever policies say of agents.
+      if (!isDeclared(question.principal, bundle)) return deny([undeclaredWorkload(bundle, question.principal.id)]);
       const { asked, errors } = toEngine(question, bundle, declared, deps.clock.now());
       if (errors.length > 0) return deny(errors);
       if (slice.volatile) return evaluate(slice, asked);
@@ -170,7 +172,9 @@ function validate(schema: string, policies: Policy[]): string[] {
     validationSettings: { mode: 'strict' },
   });
   if (answer.type === 'failure') return answer.errors.map((error) => `policies/: ${error.message}`);
-  return [...answer.validationErrors, ...answer.validationWarnings].map(({ policyId, error }) => {
+  const wrong = new Set(answer.validationErrors.map(({ policyId }) => policyId));
+  const warnings = answer.validationWarnings.filter(({ policyId }) => !wrong.has(policyId));
+  return [...answer.validationErrors, ...warnings].map(({ policyId, error }) => {
     const help = error.help ? ` (${error.help})` : '';
     return `${byId.get(policyId)?.file ?? 'policies/'}: policy ${policyId}: ${error.message.replace(`for policy \`${policyId}\`, `, '')}${help}`;
   });

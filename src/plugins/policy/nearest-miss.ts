@@ -1,7 +1,7 @@
 import './v8-flag.js';
 import * as engine from '@cedar-policy/cedar-wasm/nodejs';
-import { type Bundle, nearestWorkload } from '../../core/bundle.js';
-import type { Decision, PolicyQuestion } from '../../core/decision.js';
+import { type Bundle, findWorkload, nearestWorkload, resourceOfTool } from '../../core/bundle.js';
+import type { Decision, PolicyEntity, PolicyQuestion } from '../../core/decision.js';
 import { suggestion } from '../../core/did-you-mean.js';
 import { parseSpiffeId, pathOf } from '../../core/spiffe-id.js';
 import type { EpochMs } from '../../core/time.js';
@@ -39,33 +39,33 @@ export function nearestMiss(question: PolicyQuestion, decision: Decision, known:
   if (undeclared) return undeclared;
   if (decision.errors.length > 0) return decision.errors[0];
 
-  const { asked } = toEngine(question, known.bundle, known.declared, known.nowMs);
   if (decision.policyIds.length > 0) {
     const forbidding = known.policies.filter((policy) => decision.policyIds.includes(policy.id));
-    return forbidding.map((policy) => forbiddenWords(policy, asked)).join('; ');
+    return forbidding.map(forbiddenWords).join('; ');
   }
   const permitting = known.applicable(question).filter((policy) => policy.effect === 'permit');
   if (permitting.length === 0) return nobodyWords(question, known.policies);
+  const { asked } = toEngine(question, known.bundle, known.declared, known.nowMs);
   const misses = permitting.slice(0, POLICIES_MAX).map((policy) => missOf(policy, asked));
   const nearest = misses.reduce((a, b) => (b.words.length < a.words.length ? b : a));
   return nearestWords(nearest);
 }
 
-function undeclaredThing(question: PolicyQuestion, bundle: Bundle): string | undefined {
-  const { principal, resource } = question;
-  if ((principal.type === 'Agent' || principal.type === 'Orchestrator') && bundle.workloads.length > 0) {
-    const isDeclared = bundle.workloads.some(
-      ({ spiffeId }) =>
-        spiffeId === principal.id ||
-        (spiffeId.endsWith('/*') && principal.id.slice(0, principal.id.lastIndexOf('/') + 1) === spiffeId.slice(0, -1)),
-    );
-    if (!isDeclared) return undeclaredWorkload(bundle, principal.id);
-  }
-  if (resource.type === 'Tool' && ![...bundle.resources.values()].some(({ tools }) => tools.includes(resource.id))) {
+function undeclaredThing({ principal, resource }: PolicyQuestion, bundle: Bundle): string | undefined {
+  if (!isDeclared(principal, bundle)) return undeclaredWorkload(bundle, principal.id);
+  if (resource.type === 'Tool' && resourceOfTool(bundle, resource.id) === undefined) {
     const tools = [...bundle.resources.values()].flatMap((each) => each.tools);
     return `tool ${resource.id} is not declared in any resource${suggestion(resource.id, tools)}`;
   }
   return undefined;
+}
+
+/** False for an agent or orchestrator that the bundle does not know in that role. Nobody else is declared in a bundle. */
+export function isDeclared(principal: PolicyEntity, bundle: Bundle): boolean {
+  if (principal.type !== 'Agent' && principal.type !== 'Orchestrator') return true;
+  const id = parseSpiffeId(principal.id);
+  const workload = id && findWorkload(bundle, id);
+  return workload !== undefined && workload.role === (principal.type === 'Agent' ? 'agent' : 'orchestrator');
 }
 
 /** What to tell somebody whose workload no bundle declares: `agent not listed; did you mean /agent/refunds?` */
@@ -78,7 +78,7 @@ export function undeclaredWorkload(bundle: Bundle, spiffeId: string): string {
   return `agent not listed; did you mean ${sameDomain ? pathOf(nearId) : near}?`;
 }
 
-function forbiddenWords(policy: Policy, asked: EngineQuestion): string {
+function forbiddenWords(policy: Policy): string {
   const conditions = policy.json.conditions
     .filter((clause) => clause.kind === 'when')
     .flatMap((clause) => conjunctsOf(clause.body))
@@ -88,7 +88,6 @@ function forbiddenWords(policy: Policy, asked: EngineQuestion): string {
     .filter((clause) => clause.kind === 'unless')
     .map((clause) => textOf(clause.body));
   const way = unless.length === 0 ? '' : `; it would not if ${unless.join(' or ')}`;
-  void asked;
   return `policy ${policy.id} forbids it${because}${way}`;
 }
 

@@ -56,13 +56,13 @@ function partsOf(file: string, content: string, problems: string[]): { text: str
       `${file}: holds a template (?principal or ?resource), and nothing here would link it; write the policy out`,
     );
   }
-  let from = 0;
-  // The parts come sorted by a generated name: policy0, policy1, policy10, policy2 …; what matters is where each one stands.
+  // The parts come sorted by generated names (policy0, policy1, policy10, policy2 …); what counts is where each one stands.
+  const after = new Map<string, number>();
   return answer.policies
     .map((text) => {
-      const at = content.indexOf(text, from);
-      from = 0;
-      return { text, at: Math.max(at, 0) };
+      const at = content.indexOf(text, after.get(text) ?? 0);
+      after.set(text, at + text.length);
+      return { text, at };
     })
     .sort((a, b) => a.at - b.at)
     .map(({ text, at }) => ({ text, line: lineAt(content, Buffer.byteLength(content.slice(0, at))) }));
