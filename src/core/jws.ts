@@ -226,7 +226,7 @@ function parseObject(part: 'header' | 'payload', bytes: Buffer, depthMax?: numbe
   try {
     return parseStrictObject(text, depthMax === undefined ? {} : { depthMax });
   } catch (error) {
-    if (error instanceof JsonRefused) throw new JwsRefused(part, `the ${part} is ${error.message}`);
+    if (error instanceof JsonRefused) throw new JwsRefused(part, `the ${part}: ${error.message}`);
     throw error;
   }
 }

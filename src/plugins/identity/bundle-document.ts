@@ -3,6 +3,7 @@ import { admitKey, KeyRefused, type VerificationKey } from '../../core/jwk.js';
 import { FOREIGN_KID } from '../../core/jws.js';
 import { JsonRefused, parseStrictObject } from '../../core/strict-json.js';
 import { factsOf } from './certificate-facts.js';
+import { DerRefused, readAll } from './der.js';
 
 /** The keys a document holds, before they are anybody's. */
 export interface BundleContent {
@@ -60,13 +61,11 @@ export function readJwks(text: string, uses: readonly string[]): BundleContent {
 /** The certificates that stand one after another in DER, as the Workload API sends a bundle. */
 export function readDerCertificates(bytes: Buffer): BundleContent {
   const content = empty();
-  let rest = bytes;
-  while (rest.length > 0) {
-    if (rest.length < 4 || rest[0] !== 0x30 || rest[1] !== 0x82)
-      throw new BundleRefused('not a sequence of certificates');
-    const length = 4 + rest.readUInt16BE(2);
-    addAuthority(rest.subarray(0, length), content);
-    rest = rest.subarray(length);
+  try {
+    for (const certificate of readAll(bytes)) addAuthority(certificate.whole, content);
+  } catch (error) {
+    if (error instanceof DerRefused) throw new BundleRefused('not a sequence of certificates');
+    throw error;
   }
   return content;
 }
@@ -75,7 +74,7 @@ function parse(text: string): Record<string, unknown> {
   try {
     return parseStrictObject(text, { depthMax: DEPTH_MAX });
   } catch (error) {
-    if (error instanceof JsonRefused) throw new BundleRefused(`the bundle is ${error.message}`);
+    if (error instanceof JsonRefused) throw new BundleRefused(`the bundle: ${error.message}`);
     throw error;
   }
 }

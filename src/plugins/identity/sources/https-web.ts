@@ -65,7 +65,7 @@ function readMetadata(text: string): Record<string, unknown> {
   try {
     return parseStrictObject(text);
   } catch (error) {
-    if (error instanceof JsonRefused) throw new Error(`the metadata is ${error.message}`);
+    if (error instanceof JsonRefused) throw new Error(`the metadata: ${error.message}`);
     throw error;
   }
 }
