@@ -72,7 +72,10 @@ function mismatch(task: TaskRecord): BrokerError {
 
 /** An agent of the task may set only what its type lists, and only tighter than it is. */
 function checkKeys(parts: Parts, caller: Caller, reach: TaskInReach, patch: TaskContext): void {
-  if (reach.standing !== 'agent') return mustControl(parts, caller, reach, 'change the context of');
+  if (reach.standing !== 'agent') {
+    mustControl(parts, caller, reach, 'change the context of');
+    return;
+  }
   const type = typeOf(parts, reach);
   const other = Object.keys(patch).find((key) => !type?.agentSettable.includes(key));
   if (other !== undefined) {

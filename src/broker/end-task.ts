@@ -65,9 +65,10 @@ async function isNotOpenedYet(parts: Parts, caller: Caller, name: string): Promi
 }
 
 async function keepEnd(parts: Parts, caller: Caller, request: EndTaskRequest): Promise<undefined> {
-  const ref = request.task.slice('ref:'.length);
-  if (!/^[\x21-\x7e]{1,200}$/.test(ref))
+  const ref = refIn(request.task);
+  if (ref === undefined) {
     throw new BrokerError('invalid_request', 'ref: 1 to 200 visible characters.', { field: 'ref' });
+  }
   const reason = request.reason ?? request.state;
   const outcome = await parts.ledger.keepEnd({
     opener: caller.name,

@@ -9,10 +9,6 @@ import { notFound } from './refusal.js';
 const REF = /^ref:([\x21-\x7e]{1,200})$/;
 const ORCHESTRATORS_ASKED_MAX = 32;
 
-function isTaskId(name: string): boolean {
-  return isId('tsk', name);
-}
-
 /** The `<ref>` of `ref:<ref>`; undefined when the name has another form. */
 export function refIn(name: string): string | undefined {
   return REF.exec(name)?.[1];
@@ -23,7 +19,7 @@ export function refIn(name: string): string | undefined {
  * handed its orchestrator's ref, among those of the declared orchestrators; whether the caller may see the task is decided later.
  */
 export async function findTaskId(parts: Parts, name: string, callerName: string): Promise<string> {
-  if (isTaskId(name)) return name;
+  if (isId('tsk', name)) return name;
   const ref = refIn(name);
   if (ref === undefined) throw notFound('task', 'neither an id nor a ref');
   const own = await parts.views.taskIdByRef(callerName, ref);

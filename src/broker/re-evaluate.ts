@@ -37,19 +37,20 @@ export async function reEvaluateTask(parts: Parts, taskId: string): Promise<void
     generation: judged.task?.generation ?? generation,
     bundle: reading.bundle,
   }));
-  if (settled)
-    await parts.ledger.settleJudged({ taskId, generation, bundle: reading.bundle, nowMs: parts.clock.now() });
+  if (settled) await parts.ledger.settleTask({ taskId, generation, nowMs: parts.clock.now() });
 }
 
 /** The same over all live leases, after a bundle became active. */
 export async function reEvaluateBundle(parts: Parts, digest: string): Promise<void> {
   const active = await parts.views.activeBundle();
-  if (active?.digest !== digest) return;
+  // A newer bundle has its own turn.
+  if (active?.digest !== digest) return parts.ledger.settleBundle({ digest, nowMs: parts.clock.now() });
   const policy = await policyOf(parts, digest);
   const deadlineMs = parts.clock.now() + parts.settings.judgeBundleWithinMs;
-  await revokeWhatFails(parts, {}, policy, deadlineMs, (judged) =>
+  const settled = await revokeWhatFails(parts, {}, policy, deadlineMs, (judged) =>
     judged.task ? { taskId: judged.task.id, generation: judged.task.generation, bundle: digest } : undefined,
   );
+  if (settled) await parts.ledger.settleBundle({ digest, nowMs: parts.clock.now() });
 }
 
 /** What a context or a bundle would do to the leases that live now, without doing it. */

@@ -1,3 +1,4 @@
+import { isBefore, ORIGIN } from '../core/position.js';
 import { selects } from '../core/selector.js';
 import type { Parts } from './parts.js';
 import { systemRecord } from './refusal.js';
@@ -13,15 +14,20 @@ export async function runRevocation(parts: Parts, id: string): Promise<void> {
   while (revocation && !revocation.done) {
     const fromCursor = revocation.cursor ?? '';
     const page = await parts.views.leases({ ...(fromCursor && { cursor: fromCursor }), limit: PAGE });
-    const { selector, createdAtMs } = revocation;
-    // What was given after the revocation is none of its business (a lock forbids it anyway).
+    const { selector, position = ORIGIN } = revocation;
+    const reason = `revocation ${id}`;
+    // What was decided after the revocation is none of its business (a lock forbids it anyway). What an earlier worker moved
+    // before it died is counted now.
     const hits = page.items.filter(
-      (lease) => lease.state !== 'revoked' && lease.createdAtMs <= createdAtMs && selects(selector, lease),
+      (lease) =>
+        (lease.state !== 'revoked' || lease.revokedReason === reason) &&
+        isBefore(lease.position, position) &&
+        selects(selector, lease),
     );
     if (hits.length > 0) {
       await parts.ledger.revokeLeases({
         leaseIds: hits.map((lease) => lease.id),
-        reason: `revocation ${id}`,
+        reason,
         nowMs: parts.clock.now(),
         audit: systemRecord(parts, 'leases.revoked', {
           reasons: [revocation.reason],

@@ -25,7 +25,7 @@ export function parseId(text: string): { kind: IdKind; cell: string } | undefine
   return match ? { kind: match[1] as IdKind, cell: match[2] as string } : undefined;
 }
 
-export function isId(kind: IdKind, text: unknown): text is string {
+export function isId(kind: IdKind, text: unknown): boolean {
   return typeof text === 'string' && parseId(text)?.kind === kind;
 }
 

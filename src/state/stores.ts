@@ -191,24 +191,18 @@ export interface Ledger {
 
   /**
    * Moves live leases (at most 500): tokens to `revoked`, credentials to `revoking` and due. A lease with leases below it also gets a
-   * `{lease}` feed entry. Those not live are skipped. With `verdict`, a lease is moved only if its task still has that generation and the
-   * cell that bundle (compare-and-set of verdicts); otherwise it is skipped as stale and the task stays due.
+   * `{lease}` feed entry, and so does every token moved by a verdict or with `announce`: nothing else would tell the verifiers. (Single leases
+   * need no fence.) Those not live are skipped. With `verdict`, a lease is moved only if its task still has that generation and the
+   * cell that bundle (compare-and-set of verdicts); otherwise nothing is written, it is `stale`, and the task stays due.
    */
   revokeLeases(write: {
     leaseIds: string[];
     reason: string;
+    announce?: boolean;
     verdict?: { taskId: string; generation: number; bundle: string };
     nowMs: EpochMs;
     audit: AuditRecord;
   }): Promise<{ revoked: string[]; stale: boolean; position?: Position }>;
-
-  /** Verdict of a re-evaluation that keeps a lease: compare-and-set as above, nothing but the record of it. */
-  settleJudged(write: {
-    taskId: string;
-    generation: number;
-    bundle: string;
-    nowMs: EpochMs;
-  }): Promise<{ outcome: 'settled' | 'stale' } | NotThere>;
 
   /** One attempt at revoking a credential is over: confirmed (`revoked`), failed (next attempt due), or given up by operators. */
   closeAttempt(write: {
@@ -223,7 +217,7 @@ export interface Ledger {
     audit: AuditRecord;
   }): Promise<{ outcome: 'closed' | 'fenced' } | NotThere>;
 
-  /** The drain of an ended, suspended or re-judged task is done: no longer due (unless it changed again since `generation`). */
+  /** The drain or the judging of a task is done: no longer due for it (unless the task changed again since `generation`). */
   settleTask(write: {
     taskId: string;
     generation: number;
@@ -231,7 +225,10 @@ export interface Ledger {
     audit?: AuditRecord;
   }): Promise<{ outcome: 'settled' | 'stale' } | NotThere>;
 
-  /** Makes a bundle the active one (fence and an entry that kills nothing). `seen`: activated before, and `again` was not set. */
+  /**
+   * Makes a bundle the active one (fence and an entry that kills nothing), due for judging all live leases again (`re-evaluate-bundle`). `seen`:
+   * activated before, and `again` was not set.
+   */
   activateBundle(write: {
     digest: string;
     files: Record<string, string>;
@@ -239,6 +236,9 @@ export interface Ledger {
     nowMs: EpochMs;
     audit: AuditRecord;
   }): Promise<{ outcome: 'activated' | 'already' | 'seen'; position?: Position; active: string }>;
+
+  /** All live leases were judged under this bundle: no longer due. */
+  settleBundle(write: { digest: string; nowMs: EpochMs }): Promise<void>;
 
   /** Stores the key ring (encrypted under the root key by state) by compare-and-set on its version. A tainted kid gets a feed entry for ever. */
   saveKeyRing(write: {

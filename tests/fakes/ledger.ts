@@ -340,19 +340,13 @@ export class FakeLedger implements Ledger {
       revoked.push(id);
       const hasBelow = [...state.leases.values()].some((other) => other.path.includes(id));
       // A verdict's token has no other entry that kills it at a verifier.
-      if (hasBelow || (write.verdict && lease.kind === 'token')) {
+      if (hasBelow || ((write.verdict || write.announce) && lease.kind === 'token')) {
         position = this.#line.append({ lease: id }, lease.expiresAtMs + SKEW_MS);
       }
       this.#moveDown(lease, write.reason, write.nowMs);
     }
     if (revoked.length > 0) this.#line.record(write.audit);
     return { revoked, stale: false, ...(position && { position }) };
-  }
-
-  async settleJudged(write: Write<'settleJudged'>): ReturnType<Ledger['settleJudged']> {
-    this.#answer();
-    if (!this.#line.state.tasks.has(write.taskId)) return gone;
-    return { outcome: this.#isStale(write) ? 'stale' : 'settled' };
   }
 
   async closeAttempt(write: Write<'closeAttempt'>): ReturnType<Ledger['closeAttempt']> {
@@ -379,7 +373,7 @@ export class FakeLedger implements Ledger {
     this.#answer();
     const task = this.#line.state.tasks.get(write.taskId);
     if (!task) return gone;
-    if (task.generation !== write.generation) return { outcome: 'stale' };
+    if (task.generation !== write.generation && !this.#line.bugs.dropVerdictCompare) return { outcome: 'stale' };
     this.#line.settle('drain-task', task.id);
     this.#line.settle('re-evaluate-task', task.id);
     this.#line.record(write.audit);
@@ -395,6 +389,11 @@ export class FakeLedger implements Ledger {
     this.#line.record(write.audit);
     this.#remember({ kind: 'bundle', atMs: write.nowMs, digest: write.digest, files: { ...write.files } });
     return { outcome: 'activated', position, active: write.digest };
+  }
+
+  async settleBundle(write: Write<'settleBundle'>): Promise<void> {
+    this.#answer();
+    this.#line.settle('re-evaluate-bundle', write.digest);
   }
 
   async saveKeyRing(write: Write<'saveKeyRing'>): ReturnType<Ledger['saveKeyRing']> {
@@ -424,7 +423,7 @@ export class FakeLedger implements Ledger {
   confirmEpoch(): void {
     const nowMs = this.#line.clock.now();
     if (!this.#line.bugs.dropMemory) {
-      const remembered = this.#memory.filter((one) => nowMs - one.atMs <= MEMORY_MS);
+      const remembered = this.#memory.filter((one) => this.#line.raisedAtMs - one.atMs <= MEMORY_MS);
       for (const one of remembered) this.#repeat(one, remembered, nowMs);
     }
   }
@@ -456,7 +455,8 @@ export class FakeLedger implements Ledger {
       task.state = state_;
       task.generation = one.task.generation;
       task.context = structuredClone(one.task.context);
-      if (one.cut) this.#cut(task, nowMs);
+      // The copy knows of cuts that came before it, whoever made them.
+      if (one.cut || (one.task.cutAt !== undefined && one.task.cutAt !== task.cutAt)) this.#cut(task, nowMs);
       if (task.state === 'suspended') this.#line.makeDue('drain-task', task.id, nowMs);
       else this.#line.makeDue('re-evaluate-task', task.id, nowMs);
     } else if (one.kind === 'bundle') {
@@ -629,6 +629,7 @@ export class FakeLedger implements Ledger {
     }
     lease.state = 'revoking';
     lease.attempts ??= 0;
+    this.#line.settle('close-intent', lease.id);
     this.#line.makeDue('retire-credential', lease.id, nowMs);
   }
 }

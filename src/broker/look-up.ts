@@ -1,0 +1,241 @@
+import type { AuditRecord } from '../core/audit.js';
+import { BrokerError } from '../core/errors.js';
+import { isId } from '../core/ids.js';
+import { type DeadBecause, deadBecause, type LeaseRecord } from '../core/lease.js';
+import { isBefore } from '../core/position.js';
+import type { TaskRecord } from '../core/task.js';
+import type { AuditFilter, FeedReader, LockRecord, Page, RevocationRecord } from '../state/stores.js';
+import type { Caller } from './caller.js';
+import { isOwnToken, readOwnToken } from './own-token.js';
+import type { Parts } from './parts.js';
+import { mayOperate, mustOperate, reachTask, standingOf } from './permitted.js';
+import { notFound, recordingRefusals } from './refusal.js';
+
+export async function getTask(parts: Parts, caller: Caller, name: string): Promise<TaskRecord> {
+  return recordingRefusals(
+    parts,
+    caller,
+    { action: 'get_task', task: name },
+    async () => (await reachTask(parts, caller, name)).task,
+  );
+}
+
+/** Operators see all tasks, anybody else those they opened or that name them. */
+export async function listTasks(
+  parts: Parts,
+  caller: Caller,
+  filter: { agent?: string; opener?: string; live?: boolean; cursor?: string; limit: number },
+): Promise<Page<TaskRecord>> {
+  return recordingRefusals(parts, caller, { action: 'list_tasks' }, async () => {
+    if (mayOperate(parts, caller, 'view')) return parts.views.tasks(filter);
+    const { agent: _, opener: __, ...rest } = filter;
+    const own = caller.principal.kind === 'agent' ? { agent: caller.name } : { opener: caller.name };
+    const page = await parts.views.tasks({ ...rest, ...own });
+    // A token of ours speaks for its own task only.
+    return caller.token ? { ...page, items: page.items.filter((task) => standingOf(caller, [task], false)) } : page;
+  });
+}
+
+/** A lease, and why it is worth nothing if it is. */
+export interface LeaseView {
+  lease: LeaseRecord;
+  dead?: DeadBecause;
+}
+
+/** For the agent that holds it, the opener of its task, and operators. */
+export async function getLease(parts: Parts, caller: Caller, id: string): Promise<LeaseView> {
+  return recordingRefusals(parts, caller, { action: 'get_lease', lease: id }, async () => {
+    const found = isId('lse', id) ? await parts.views.leaseWithAbove(id) : undefined;
+    const operator = mayOperate(parts, caller, 'view');
+    const inReach =
+      found &&
+      (operator ||
+        found.lease.agent === caller.name ||
+        (found.tasks.length > 0 && standingOf(caller, found.tasks, operator) === 'opener'));
+    if (!found || !inReach) throw notFound('lease', `${caller.name} asked for ${id}`);
+    const dead = deadBecause(found.lease, { ...found, revoked: false }, parts.clock.now());
+    return { lease: found.lease, ...(dead && { dead }) };
+  });
+}
+
+export async function listLeases(
+  parts: Parts,
+  caller: Caller,
+  filter: { task?: string; agent?: string; state?: string; cursor?: string; limit: number },
+): Promise<Page<LeaseRecord>> {
+  return recordingRefusals(parts, caller, { action: 'list_leases' }, async () => {
+    if (mayOperate(parts, caller, 'view')) return parts.views.leases(filter);
+    if (filter.task !== undefined) {
+      const reach = await reachTask(parts, caller, filter.task);
+      const own = reach.standing === 'opener' ? {} : { agent: caller.name };
+      return parts.views.leases({ ...filter, task: reach.task.id, ...own });
+    }
+    return parts.views.leases({ ...filter, agent: caller.name });
+  });
+}
+
+/** A revocation, how far its enumeration is, and its receipt: a signed statement of what is known so far. */
+export async function getRevocation(
+  parts: Parts,
+  caller: Caller,
+  id: string,
+): Promise<{ revocation: RevocationRecord; readers: ReaderState[]; receipt: string }> {
+  return recordingRefusals(parts, caller, { action: 'get_revocation', detail: { revocation: id } }, async () => {
+    const found = mayOperate(parts, caller, 'view') && isId('rev', id) ? await parts.views.revocation(id) : undefined;
+    if (!found) throw notFound('revocation', id);
+    const readers = (await parts.feed.readers()).map((reader) => readerState(reader, found));
+    return { revocation: found, readers, receipt: receiptOf(parts, found, readers) };
+  });
+}
+
+export interface ReaderState {
+  name: string;
+  resources: string[];
+  acknowledged: boolean;
+}
+
+function readerState(reader: FeedReader, revocation: RevocationRecord): ReaderState {
+  const { position } = revocation;
+  return {
+    name: reader.name,
+    resources: reader.resources,
+    acknowledged: position !== undefined && !isBefore(reader.position, position),
+  };
+}
+
+/** What was revoked, which enforcement points acknowledged, which are silent, what remains and until when. */
+function receiptOf(parts: Parts, revocation: RevocationRecord, readers: ReaderState[]): string {
+  const { id, selector, reason, by, createdAtMs, position, found, done, untilMs } = revocation;
+  return parts.signer.sign(parts.keys.active(), 'mayfly-receipt+jwt', {
+    iss: parts.settings.issuer,
+    iat: Math.floor(parts.clock.now() / 1000),
+    jti: id,
+    revocation: {
+      selector,
+      reason,
+      by,
+      at: new Date(createdAtMs).toISOString(),
+      position,
+      found,
+      enumeration: done ? 'finished' : 'running',
+      effective_until: untilMs === undefined ? undefined : new Date(untilMs).toISOString(),
+      acknowledged: readers.filter((reader) => reader.acknowledged).map((reader) => reader.name),
+      silent: readers.filter((reader) => !reader.acknowledged).map((reader) => reader.name),
+    },
+  });
+}
+
+export async function listRevocations(
+  parts: Parts,
+  caller: Caller,
+  page: { cursor?: string; limit: number },
+): Promise<Page<RevocationRecord>> {
+  return recordingRefusals(parts, caller, { action: 'list_revocations' }, async () => {
+    mustOperate(parts, caller, 'view', { bound: false });
+    return parts.views.revocations(page);
+  });
+}
+
+export async function listLocks(parts: Parts, caller: Caller): Promise<LockRecord[]> {
+  return recordingRefusals(parts, caller, { action: 'list_locks' }, async () => {
+    mustOperate(parts, caller, 'view', { bound: false });
+    return parts.views.locks(parts.clock.now());
+  });
+}
+
+export async function readAudit(parts: Parts, caller: Caller, filter: AuditFilter): Promise<Page<AuditRecord>> {
+  return recordingRefusals(parts, caller, { action: 'read_audit' }, async () => {
+    mustOperate(parts, caller, 'audit', { bound: false });
+    return parts.auditLog.read(filter);
+  });
+}
+
+export async function activeBundle(
+  parts: Parts,
+  caller: Caller,
+): Promise<{
+  digest: string;
+  files: Record<string, string>;
+  history: { digest: string; activatedAtMs: number; active: boolean }[];
+}> {
+  return recordingRefusals(parts, caller, { action: 'get_bundle' }, async () => {
+    mustOperate(parts, caller, 'view', { bound: false });
+    const active = await parts.views.activeBundle();
+    if (!active) throw new BrokerError('unavailable', 'No bundle is active yet.', { retryAfterSeconds: 1 });
+    return { ...active, history: await parts.views.bundles() };
+  });
+}
+
+/** Why something is as it is: a record by its id, with what the task or lease behind it looks like now. */
+export interface Explanation {
+  record?: AuditRecord;
+  task?: TaskRecord;
+  lease?: LeaseView;
+  /** In words, most telling first. */
+  because: string[];
+}
+
+/** Explains a decision id, a lease, a task or a token, to those who may know: auditors, operators, and whom the record is about. */
+export async function why(parts: Parts, caller: Caller, subject: string): Promise<Explanation> {
+  return recordingRefusals(parts, caller, { action: 'why' }, async () => {
+    if (isId('dec', subject)) return whyRecord(parts, caller, subject);
+    if (isId('lse', subject)) return whyLease(parts, caller, subject);
+    if (isOwnToken(parts, subject)) return whyToken(parts, caller, subject);
+    if (subject.startsWith('ref:') || isId('tsk', subject)) {
+      const task = await getTask(parts, caller, subject);
+      return { task, because: [taskWords(task)] };
+    }
+    throw notFound('record', 'neither a decision, a lease, a task nor a token');
+  });
+}
+
+async function whyRecord(parts: Parts, caller: Caller, id: string): Promise<Explanation> {
+  const found = await parts.auditLog.find(id);
+  const mayKnow =
+    found &&
+    (mayOperate(parts, caller, 'audit') || found.actor.workload === caller.name || found.actor.person === caller.name);
+  if (!found || !mayKnow) throw notFound('record', id);
+  const because = [...(found.reasons ?? [])];
+  if (found.policyIds && found.policyIds.length > 0) because.push(`determined by ${found.policyIds.join(', ')}`);
+  if (found.code !== undefined) because.push(`answered ${found.code}`);
+  return { record: found, because };
+}
+
+async function whyLease(parts: Parts, caller: Caller, id: string): Promise<Explanation> {
+  const lease = await getLease(parts, caller, id);
+  const task = lease.lease.taskId === undefined ? undefined : await parts.views.task(lease.lease.taskId);
+  const because = lease.dead === undefined ? ['the lease is live'] : [leaseWords(lease, task)];
+  return { lease, ...(task && { task }), because };
+}
+
+async function whyToken(parts: Parts, caller: Caller, token: string): Promise<Explanation> {
+  let id: string;
+  try {
+    id = (await readOwnToken(parts, token)).claims.jti;
+  } catch {
+    throw notFound('record', 'not a genuine token, or expired');
+  }
+  return whyLease(parts, caller, id);
+}
+
+function taskWords(task: TaskRecord): string {
+  const by = task.endedBy === undefined ? '' : ` by ${task.endedBy}`;
+  const at = task.endedAtMs === undefined ? '' : ` at ${new Date(task.endedAtMs).toISOString()}`;
+  return `the task is ${task.state}${by}${at}${task.endReason === undefined ? '' : `: ${task.endReason}`}`;
+}
+
+function leaseWords({ lease, dead }: LeaseView, task: TaskRecord | undefined): string {
+  switch (dead) {
+    case 'task':
+    case 'suspended':
+      return task ? taskWords(task) : 'its task is over';
+    case 'expired':
+      return `it expired at ${new Date(lease.expiresAtMs).toISOString()}`;
+    case 'cut':
+      return 'its task was suspended or its context changed after it was given; what came before stays dead';
+    case 'lease-above':
+      return 'a token above it was revoked';
+    default:
+      return `it was revoked${lease.revokedReason === undefined ? '' : `: ${lease.revokedReason}`}`;
+  }
+}
