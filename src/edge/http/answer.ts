@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { authenticate } from '../../broker/authenticate.js';
 import type { Caller, Evidence } from '../../broker/caller.js';
 import type { Parts } from '../../broker/parts.js';
+import { recordingRefusals } from '../../broker/refusal.js';
 import { assert, BrokerError } from '../../core/errors.js';
 import { parseFormBody, parseJsonBody, parseParameters, readBody } from './request-body.js';
 import { authorizationOf, type RequestHead } from './request-head.js';
@@ -33,7 +34,7 @@ const NO_BODY_DIGEST = digestOf(Buffer.alloc(0));
  */
 export async function answer(parts: Parts, route: Route, arrival: Arrival, checkReplies: boolean): Promise<Reply> {
   const { incoming, head } = arrival;
-  const query = checkShape(route.query ?? NO_MEMBERS, parseParameters(head.query), 'query');
+  const query = route.anyQuery ? {} : checkShape(route.query ?? NO_MEMBERS, parseParameters(head.query), 'query');
   const params = route.params ? checkShape(route.params, arrival.params, 'path') : undefined;
   const isForm = route.body?.kind === 'form';
   let caller = isForm ? undefined : await callerOf(parts, route, arrival);
@@ -77,13 +78,18 @@ async function callerOf(
 ): Promise<Caller | undefined> {
   if (route.auth === 'none') return undefined;
   const caller = await authenticate(parts, withAssertion(evidenceOf(arrival), formMembers));
-  if (route.auth === 'bound' && !caller.bound) {
+  if (route.auth === 'bound' && !caller.bound) await refuseUnbound(parts, route, caller);
+  return caller;
+}
+
+/** A refusal like any other: recorded, with its decision's id. */
+function refuseUnbound(parts: Parts, route: Route, caller: Caller): Promise<never> {
+  return recordingRefusals(parts, caller, { action: `${route.method} ${route.path}` }, () => {
     throw new BrokerError('denied', 'This needs an identity that is bound to a key.', {
       reason: 'the identity is a bearer token',
       hint: "Connect with a client certificate (mTLS), or exchange a person's token for an operator token with DPoP.",
     });
-  }
-  return caller;
+  });
 }
 
 const ASSERTION_TYPES = new Set([

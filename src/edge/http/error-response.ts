@@ -1,3 +1,4 @@
+import { DPOP_ALGORITHMS } from '../../core/dpop.js';
 import { BrokerError, ERRORS, type ErrorCode } from '../../core/errors.js';
 import type { Reply } from './route.js';
 import { defined } from './wire.js';
@@ -15,7 +16,6 @@ export interface ErrorContext {
   allow?: readonly string[];
 }
 
-export const DPOP_ALGORITHMS = 'ES256 RS256 PS256';
 const RETRY_AFTER_SECONDS = 1;
 
 export function surfaceOf(path: string): Surface {
@@ -93,7 +93,7 @@ function challenges(code: ErrorCode, { authorization, issuer }: ErrorContext): s
   ];
   const dpop = [
     ...(isAboutDpop ? [`error="${dpopError}"`] : authorization === 'DPoP' ? ['error="invalid_token"'] : []),
-    `algs="${DPOP_ALGORITHMS}"`,
+    `algs="${DPOP_ALGORITHMS.join(' ')}"`,
     metadata,
   ];
   return `Bearer ${bearer.join(', ')}, DPoP ${dpop.join(', ')}`;
@@ -102,7 +102,8 @@ function challenges(code: ErrorCode, { authorization, issuer }: ErrorContext): s
 /** What `error_description` may hold (RFC 6749 section 5.2): visible ASCII without `"` and `\`. */
 function describable(text: string): string {
   return text
-    .replaceAll('"', "'")
+    .replace(/["\u2018\u2019\u201c\u201d]/g, "'")
+    .replaceAll('\u2026', '...')
     .replaceAll('\\', '/')
     .replace(/[^\x20-\x7e]/g, '?');
 }

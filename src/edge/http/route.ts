@@ -19,6 +19,8 @@ export interface Route {
   auth: Auth;
   body?: Body;
   query?: z.ZodObject;
+  /** Whatever query comes is let in and ignored. Only where the answer is always no. */
+  anyQuery?: true;
   params?: z.ZodObject;
   /** Status to schema; `NOTHING` where there is no body, `EVENTS` for a stream. */
   reply: Record<number, z.ZodType>;

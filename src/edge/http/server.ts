@@ -19,7 +19,6 @@ import { expressOf, methodNotAllowed } from './express.js';
 import { peerOf } from './peer.js';
 import { HEADER_LIMITS, type RequestHead, readHead, requestIdOf } from './request-head.js';
 import type { Reply, Route } from './route.js';
-import { routes as everyRoute } from './routes/index.js';
 import { callAt, securityHeaders, send } from './send.js';
 
 export interface ListenerAddress {
@@ -42,8 +41,8 @@ export interface HttpDoorOptions {
   mtls?: ListenerAddress & { tls: ServerCertificate };
   /** Checks that each reply is as its route declares (tests, development). */
   checkReplies?: boolean;
-  /** Only for tests; every route otherwise. */
-  routes?: readonly Route[];
+  /** The table of routes/index.ts. */
+  routes: readonly Route[];
   limits?: Partial<typeof CONNECTION_LIMITS>;
 }
 
@@ -71,7 +70,7 @@ const DRAIN_CHECK_MS = 50;
 /** Opens the listeners on one set of parts, and resolves once all of them accept connections. */
 export async function openHttpDoor(parts: Parts, options: HttpDoorOptions): Promise<HttpDoor> {
   const limits = { ...CONNECTION_LIMITS, ...options.limits };
-  const routes = options.routes ?? everyRoute;
+  const { routes } = options;
   const closing = new AbortController();
   const { settings } = parts;
   const openListener = (address: ListenerAddress, baseUrl: string, tls: TlsOptions | undefined) => {

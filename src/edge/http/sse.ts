@@ -1,4 +1,5 @@
-import type { EventChunk } from './route.js';
+import type { Caller } from '../../broker/caller.js';
+import type { EpochMs } from '../../core/time.js';
 
 /** One server-sent event in bytes. JSON has no raw line break, so the data is always one line. */
 export function eventBytes(event: string, data: unknown, id?: string): Buffer {
@@ -6,10 +7,8 @@ export function eventBytes(event: string, data: unknown, id?: string): Buffer {
   return Buffer.from(`${idLine}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
 }
 
-export function patient(bytes: Buffer): EventChunk {
-  return { bytes, pace: 'reader' };
-}
-
-export function urgent(bytes: Buffer): EventChunk {
-  return { bytes, pace: 'sender' };
+/** A stream ends with the identity it was opened with. */
+export function streamEnd({ principal, token }: Caller): EpochMs {
+  const identityEndMs = principal.identity.expiresAtMs;
+  return token ? Math.min(token.exp * 1000, identityEndMs) : identityEndMs;
 }

@@ -1,0 +1,66 @@
+import { z } from 'zod';
+import type { LeaseRecord } from '../../../core/lease.js';
+import { defined, instant } from '../wire.js';
+import { moment, texts } from './shapes.js';
+
+export const leaseShape = z.strictObject({
+  id: z.string(),
+  kind: z.enum(['token', 'credential']),
+  state: z.enum(['pending', 'active', 'revoking', 'revoked', 'abandoned']).meta({ description: 'Its own state' }),
+  dead_because: z
+    .enum(['expired', 'lease', 'task', 'suspended', 'lease-above', 'cut', 'revocation'])
+    .optional()
+    .meta({ description: 'Why it is worth nothing, whatever its own state; absent while it is alive, and in lists' }),
+  task: z.string().optional(),
+  path: texts.meta({ description: 'Ids above it: tasks, then (delegated) leases' }),
+  agent: z.string(),
+  actors: texts,
+  on_behalf_of: z.string().optional(),
+  opener: z.string().optional(),
+  owner: z.string().optional(),
+  team: z.string().optional(),
+  environment: z.string().optional(),
+  resource: z.string().optional(),
+  tools: texts,
+  secret: z.string().optional(),
+  backend: z.string().optional(),
+  binding: z.enum(['none', 'dpop', 'mtls']),
+  bundle: z.string(),
+  key: z.string().optional().meta({ description: '`kid` of the key that signed the token' }),
+  identity_key: z.string().optional(),
+  position: z.string(),
+  created_at: moment,
+  expires_at: moment,
+  revoked_at: moment.optional(),
+  revoked_reason: z.string().optional(),
+});
+
+export function leaseOnWire(lease: LeaseRecord): z.output<typeof leaseShape> {
+  return defined({
+    id: lease.id,
+    kind: lease.kind,
+    state: lease.state,
+    task: lease.taskId,
+    path: lease.path,
+    agent: lease.agent,
+    actors: lease.actors,
+    on_behalf_of: lease.onBehalfOf,
+    opener: lease.opener,
+    owner: lease.owner,
+    team: lease.team,
+    environment: lease.environment,
+    resource: lease.resource,
+    tools: lease.tools,
+    secret: lease.secret,
+    backend: lease.backend,
+    binding: lease.binding,
+    bundle: lease.bundle,
+    key: lease.keyId,
+    identity_key: lease.identityKeyId,
+    position: lease.position,
+    created_at: instant(lease.createdAtMs),
+    expires_at: instant(lease.expiresAtMs),
+    revoked_at: instant(lease.revokedAtMs),
+    revoked_reason: lease.revokedReason,
+  });
+}
