@@ -1,0 +1,136 @@
+import type { LeaseRecord } from '../core/lease.js';
+import type { Observe } from '../core/observe.js';
+import type { Position } from '../core/position.js';
+import type { TaskRecord } from '../core/task.js';
+import type { Clock } from '../core/time.js';
+import type { Encryption } from './encryption.js';
+import type { Keys } from './keys.js';
+import type { Memory } from './memory.js';
+import type { Line } from './redis.js';
+import type { Basis, LockRecord, Refusal } from './stores.js';
+import type { TaskRecords } from './task-record.js';
+import { fieldOf, secondOf, type TokenRecords } from './token-record.js';
+
+/** What ledger, views and feed share: one broker's hold on one cell. */
+export interface Cell {
+  line: Line;
+  keys: Keys;
+  clock: Clock;
+  observe: Observe;
+  limits: Limits;
+  encryption: Encryption;
+  tasks: TaskRecords;
+  tokens: TokenRecords;
+  memory: Memory;
+  locks: { version: string; records: LockRecord[] };
+}
+
+export interface Limits {
+  /** Longest life of any token; records of tokens are kept a little longer. */
+  tokenTtlMsMax: number;
+  /** How long an ended task, a closed credential is still shown. */
+  retentionMs: number;
+  /** How long lists (of tasks, revocations) go back. */
+  listMs: number;
+  /** Feed entries above which the oldest quarter becomes one cut-off. */
+  feedEntriesMax: number;
+  bundlesMax: number;
+  /** A broker whose clock is further from Redis' is not ready. */
+  clockSkewMsMax: number;
+  /** Age of the oldest record not yet moved to a file, past which grants close. */
+  auditBacklogMsMax: number;
+  /** Share of Redis' memory past which grants close. */
+  memoryShareMax: number;
+  /** How often everything due is looked for, and how long a job is waited for before the sweeper takes its work. */
+  sweepEveryMs: number;
+  sweepGraceMs: number;
+}
+
+export const LIMITS: Limits = {
+  tokenTtlMsMax: 900_000,
+  retentionMs: 7 * 86_400_000,
+  listMs: 40 * 86_400_000,
+  feedEntriesMax: 200_000,
+  bundlesMax: 50,
+  clockSkewMsMax: 5_000,
+  auditBacklogMsMax: 60_000,
+  memoryShareMax: 0.8,
+  sweepEveryMs: 500,
+  sweepGraceMs: 1_000,
+};
+
+/** Expiries of token leases are counted in slots of this length. */
+export const SLOT_MS = 15_000;
+/** How long entries and records outlive what they are about: skew between clocks. */
+export const SKEW_MS = 60_000;
+const RECORD_MARGIN_MS = 120_000;
+
+export const isTaskId = (id: string) => id.startsWith('tsk_');
+export const isLeaseId = (id: string) => id.startsWith('lse_');
+
+/** Ids from the root to the task; undefined when there is no such task. A path never changes, so it is asked for once. */
+export async function pathOf(cell: Cell, taskId: string): Promise<string[] | undefined> {
+  const known = cell.tasks.charterOf(taskId);
+  if (known) return known.path;
+  const path = await cell.line.ask((client) => client.hget(cell.keys.task(taskId), 'path'));
+  return path?.split(',');
+}
+
+/** A reply of scripts that grant: what came to pass, or why not. */
+export function refusalOf([outcome, by]: string[]): Refusal {
+  if (outcome === 'stale') return { outcome, because: by as 'fence' | 'generation' | 'bundle' | 'epoch' };
+  return { outcome, by } as Refusal;
+}
+
+export function basisWords(basis: Basis): [Position, string] {
+  return [basis.position, basis.bundle];
+}
+
+/** How long the record of a token lease is kept, counted from now. */
+export function recordLifeMs(cell: Cell, lease: LeaseRecord, nowMs: number): number {
+  const secondEndsMs = (secondOf(lease.id) + 1) * 1_000;
+  return Math.max(secondEndsMs + cell.limits.tokenTtlMsMax, lease.expiresAtMs) + RECORD_MARGIN_MS - nowMs;
+}
+
+/** How long the record of a task is kept, counted from now. */
+export function taskLifeMs(cell: Cell, task: { deadlineMs: number }, nowMs: number): number {
+  return Math.max(task.deadlineMs - nowMs, 0) + cell.limits.retentionMs;
+}
+
+/** Where a token lease is: the key of its second, its field. */
+export function tokenPlace(cell: Cell, leaseId: string): [key: string, field: string] {
+  return [cell.keys.tokensAt(secondOf(leaseId)), fieldOf(leaseId)];
+}
+
+/** Learns the profiles of token rows that this broker has not seen. One round trip at most, none when all are known. */
+export async function learnProfiles(cell: Cell, values: readonly string[]): Promise<void> {
+  const unknown = [...new Set(values.map((value) => cell.tokens.profileHashOf(value)))].filter(
+    (hash) => !cell.tokens.knows(hash),
+  );
+  if (unknown.length === 0) return;
+  const profiles = await cell.line.ask((client) => client.mget(unknown.map((hash) => cell.keys.profile(hash))));
+  for (const [at, profile] of profiles.entries()) if (profile) cell.tokens.learn(unknown[at] as string, profile);
+}
+
+/** Token rows as leases; a row whose profile is gone is not there any more. Call learnProfiles first. */
+export function decodeToken(cell: Cell, id: string, value: string): LeaseRecord | undefined {
+  return cell.tokens.knows(cell.tokens.profileHashOf(value)) ? cell.tokens.decode(id, value) : undefined;
+}
+
+/** The locks that a script sent because they changed, or those known already. Expired ones are left out. */
+export function locksOf(cell: Cell, version: string, changed: string[] | null, nowMs: number): LockRecord[] {
+  if (changed) cell.locks = { version, records: changed.map((signed) => readLock(cell, signed)) };
+  return cell.locks.records.filter((lock) => lock.expiresAtMs === undefined || lock.expiresAtMs > nowMs);
+}
+
+export function readLock(cell: Cell, signed: string): LockRecord {
+  return JSON.parse(cell.encryption.verify('lock', 'locks', signed)) as LockRecord;
+}
+
+export function writeLock(cell: Cell, lock: LockRecord): string {
+  return cell.encryption.sign('lock', 'locks', JSON.stringify(lock));
+}
+
+export function rootOf(task: Pick<TaskRecord, 'path'>): string {
+  return task.path[0] as string;
+}

@@ -1,0 +1,67 @@
+-- Put before the scripts that grant: what must hold for anything new below a path of tasks and leases.
+-- tasks: list of {key, id, generation}; above: list of {key, field, id} of token leases; basis: position and bundle as read.
+-- Returns a refusal, or nothing and what was read of the tasks (state, generation, deadline, live).
+local function refusePath(tasks, above, basisPosition, basisBundle)
+  local found = {}
+  for at = 1, #tasks do
+    local fields = redis.call('HMGET', tasks[at].key, 'state', 'generation', 'deadline', 'live', 'cut', 'path')
+    if not fields[1] then return { 'not_found', tasks[at].id } end
+    found[at] = fields
+  end
+  local leases = {}
+  for at = 1, #above do
+    local value = redis.call('HGET', above[at].key, above[at].field)
+    if not value then return { 'not_found', above[at].id } end
+    leases[at] = value
+  end
+  for at = 1, #tasks do
+    local state = found[at][1]
+    if state ~= 'active' and state ~= 'suspended' then return { 'over', tasks[at].id } end
+    if tonumber(found[at][3]) <= now then return { 'over', tasks[at].id } end
+    if state == 'suspended' then return { 'suspended', tasks[at].id } end
+  end
+  for at = 1, #above do
+    if string.sub(leases[at], 1, 1) ~= 'a' then return { 'not_live', above[at].id } end
+    if tonumber(string.match(leases[at], '^..(%d+)')) <= now then return { 'parent_expired', above[at].id } end
+  end
+  if string.match(basisPosition, '^(%d+)-') ~= epoch then return { 'stale', 'epoch' } end
+  if basisBundle ~= bundle then return { 'stale', 'bundle' } end
+  if isBefore(basisPosition, fence) then return { 'stale', 'fence' } end
+  for at = 1, #tasks do
+    if tasks[at].generation ~= found[at][2] then return { 'stale', 'generation' } end
+  end
+  return nil, found, leases
+end
+
+-- Live things of a tree: the root itself, token leases of the root, tasks and token leases below it, credentials.
+local function countTree(rootTokensKey, treeKey, treeCredentialsKey)
+  return 1 + redis.call('ZCOUNT', rootTokensKey, '(' .. ARGV[1], '+inf') + redis.call('ZCOUNT', treeKey, '(' .. ARGV[1], '+inf')
+    + redis.call('ZCARD', treeCredentialsKey)
+end
+
+-- How many live token leases an agent has, by slots of expiry: the slots that have passed are taken off.
+-- Returns the count, the present slot, and the passed slots that are to be removed when something is written.
+local function countAgent(key, slotNow)
+  local fields = redis.call('HMGET', key, 'n', 'at')
+  local count, at = tonumber(fields[1] or 0), tonumber(fields[2] or slotNow)
+  local stale = {}
+  if at < slotNow then
+    local all = redis.call('HGETALL', key)
+    for index = 1, #all, 2 do
+      local slot = tonumber(all[index])
+      if slot and slot < slotNow then
+        count = count - tonumber(all[index + 1])
+        stale[#stale + 1] = all[index]
+      end
+    end
+    at = slotNow
+  end
+  return math.max(count, 0), at, stale
+end
+
+local function addToAgent(key, count, at, stale, slotOfEnd, lifeMs)
+  if #stale > 0 then redis.call('HDEL', key, unpack(stale)) end
+  redis.call('HINCRBY', key, slotOfEnd, 1)
+  redis.call('HSET', key, 'n', count + 1, 'at', at)
+  redis.call('PEXPIRE', key, lifeMs)
+end

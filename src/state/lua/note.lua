@@ -1,0 +1,3 @@
+-- A record without a change.
+record(ARGV[3])
+return { 'noted' }

@@ -1,0 +1,236 @@
+import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
+import { BrokerError, type ErrorDetail } from '../core/errors.js';
+import type { Observe } from '../core/observe.js';
+import type { Clock } from '../core/time.js';
+import type { Keys } from './keys.js';
+import { loadScripts, type Script, type ScriptName } from './scripts.js';
+
+export type RedisClient = Redis | Cluster;
+
+/** How long a request waits for Redis; past it the outcome is unknown. Scripts past it do nothing. */
+const COMMAND_TIMEOUT_MS = 250;
+const CONNECT_TIMEOUT_MS = 500;
+const READY_TIMEOUT_MS = 10_000;
+
+/** One URL of a single Redis, or one for each of some nodes of a Cluster. */
+export type RedisUrl = string | readonly string[];
+
+/** The replies are read as RESP2 has them. */
+type ConnectionOptions = Omit<RedisOptions, 'replyMapping'>;
+
+/** Requests: an answer within 250 ms or an error, nothing is sent twice, nothing waits for a connection (F7, F21). */
+const REQUEST_OPTIONS: ConnectionOptions = {
+  commandTimeout: COMMAND_TIMEOUT_MS,
+  connectTimeout: CONNECT_TIMEOUT_MS,
+  maxRetriesPerRequest: 1,
+  enableOfflineQueue: false,
+  autoResendUnfulfilledCommands: false,
+  retryStrategy: (times) => Math.min(50 * times, 500),
+};
+
+const REQUEST_CLUSTER_OPTIONS: ClusterOptions = {
+  enableOfflineQueue: false,
+  maxRedirections: 4,
+  retryDelayOnFailover: 0,
+  retryDelayOnClusterDown: 50,
+  retryDelayOnTryAgain: 20,
+  slotsRefreshTimeout: 300,
+  slotsRefreshInterval: 500,
+  clusterRetryStrategy: (times) => Math.min(50 * times, 500),
+};
+
+/** Waiting readers and workers: they wait for Redis to come back, and their commands may block (F22). */
+const WAITING_OPTIONS: ConnectionOptions = {
+  connectTimeout: 2_000,
+  maxRetriesPerRequest: null,
+  autoResendUnfulfilledCommands: false,
+  retryStrategy: (times) => Math.min(50 * times, 500),
+};
+
+const WAITING_CLUSTER_OPTIONS: ClusterOptions = {
+  slotsRefreshInterval: 1_000,
+  clusterRetryStrategy: (times) => Math.min(50 * times, 500),
+};
+
+/** Connects; commands may be sent when it resolves. Errors of the connection go to `observe`, at most one a second. */
+export function connect(url: RedisUrl, kind: 'request' | 'waiting', observe: Observe): RedisClient {
+  const [own, clusterOwn] =
+    kind === 'request' ? [REQUEST_OPTIONS, REQUEST_CLUSTER_OPTIONS] : [WAITING_OPTIONS, WAITING_CLUSTER_OPTIONS];
+  let client: RedisClient;
+  if (typeof url === 'string') {
+    client = new Redis(url, own);
+  } else {
+    const nodes = url.map((text) => new URL(text));
+    const first = nodes[0];
+    const { retryStrategy: _, enableOfflineQueue: __, ...nodeOptions } = own;
+    client = new Cluster(
+      nodes.map((node) => ({ host: node.hostname, port: Number(node.port || 6379) })),
+      {
+        ...clusterOwn,
+        redisOptions: {
+          ...(nodeOptions as object),
+          ...(first?.username && { username: decodeURIComponent(first.username) }),
+          ...(first?.password && { password: decodeURIComponent(first.password) }),
+          ...(first?.protocol === 'rediss:' && { tls: {} }),
+        },
+      },
+    );
+  }
+  let toldAtMs = Number.NEGATIVE_INFINITY;
+  client.on('error', (error: Error) => {
+    const atMs = performance.now();
+    if (atMs - toldAtMs < 1_000) return;
+    toldAtMs = atMs;
+    observe({ event: 'redis.connection', level: 'warn', kind, problem: error.message });
+  });
+  return client;
+}
+
+export async function ready(client: RedisClient): Promise<void> {
+  if (client.status === 'ready') return;
+  await new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(
+      () => reject(unavailable('redis does not answer: it was not ready in time')),
+      READY_TIMEOUT_MS,
+    );
+    client.once('ready', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}
+
+/** What a script's guard said: the store is not the one that this broker knows. */
+export type Estrangement = 'BLANK' | 'CHANGED';
+
+/**
+ * The one way scripts are run: one round trip, with the broker's time, a deadline on Redis' own clock, and the keys of the line in front.
+ * Whatever goes wrong is `unavailable`, and its outcome is unknown.
+ */
+export class Line {
+  readonly client: RedisClient;
+  readonly keys: Keys;
+  readonly #clock: Clock;
+  readonly #scripts = loadScripts();
+  readonly #lineKeys: string[];
+  /** Redis' clock minus our monotonic one. */
+  #offsetMs = 0;
+  #onEstranged: (how: Estrangement) => void = () => {};
+
+  constructor(client: RedisClient, keys: Keys, clock: Clock) {
+    this.client = client;
+    this.keys = keys;
+    this.#clock = clock;
+    this.#lineKeys = keys.line;
+  }
+
+  /** Told when a script found another master or an empty cell: nothing has run, and nothing will until the epoch is raised. */
+  onEstranged(listener: (how: Estrangement) => void): void {
+    this.#onEstranged = listener;
+  }
+
+  /** Redis' clock now, as far as the last synchronisation tells. */
+  redisNowMs(): number {
+    return performance.now() + this.#offsetMs;
+  }
+
+  /** Asks Redis for its time; everything between question and answer counts as early, so that a deadline is never late. */
+  async syncClock(): Promise<number> {
+    const askedAtMs = performance.now();
+    const [seconds, micros] = await this.ask((client) => this.#time(client));
+    const redisMs = Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000);
+    this.#offsetMs = redisMs - performance.now();
+    return performance.now() - askedAtMs;
+  }
+
+  /** INFO of the node that holds the cell. */
+  async info(): Promise<Map<string, string>> {
+    const text = (await this.ask((client) =>
+      client.eval("return redis.call('INFO', 'everything')", 1, this.keys.named('cell')),
+    )) as string;
+    return new Map(
+      text
+        .split('\r\n')
+        .filter((line) => line.includes(':'))
+        .map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 1)]),
+    );
+  }
+
+  /** `always`, `everysec`, `no`; undefined where CONFIG may not be asked (managed services): then it counts as less than `always`. */
+  async appendFsync(): Promise<string | undefined> {
+    const masters = this.client instanceof Cluster ? this.client.nodes('master') : [this.client];
+    try {
+      const answers = await Promise.all(masters.map((node) => node.config('GET', 'appendfsync')));
+      const values = new Set(answers.map((answer) => String((answer as string[])[1])));
+      return values.size === 1 ? [...values][0] : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** The clock as a script just read it. */
+  setClock(redisMs: number): void {
+    this.#offsetMs = redisMs - performance.now();
+  }
+
+  /** Runs a script. `keys` follow those of the line, `args` follow now, deadline and the audit record. */
+  async run(
+    name: ScriptName,
+    keys: readonly string[],
+    args: readonly (string | number)[],
+    options: { nowMs?: number; audit?: unknown } = {},
+  ): Promise<unknown> {
+    const script = this.#scripts[name];
+    const words = [
+      ...this.#lineKeys,
+      ...keys,
+      options.nowMs ?? this.#clock.now(),
+      Math.floor(this.redisNowMs() + COMMAND_TIMEOUT_MS),
+      options.audit === undefined ? '' : JSON.stringify(options.audit),
+      ...args,
+    ];
+    try {
+      return await this.#evaluate(script, this.#lineKeys.length + keys.length, words);
+    } catch (error) {
+      throw this.#explain(error, name);
+    }
+  }
+
+  /** A plain command, with the same errors. */
+  async ask<Answer>(command: (client: RedisClient) => Promise<Answer>): Promise<Answer> {
+    try {
+      return await command(this.client);
+    } catch (error) {
+      throw this.#explain(error, 'command');
+    }
+  }
+
+  async #evaluate(script: Script, keyCount: number, words: (string | number)[]): Promise<unknown> {
+    try {
+      return await this.client.evalsha(script.sha, keyCount, ...words);
+    } catch (error) {
+      if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
+      return await this.client.eval(script.source, keyCount, ...words);
+    }
+  }
+
+  async #time(client: RedisClient): Promise<(string | number)[]> {
+    // TIME names no key: the node that holds the cell is asked through a script that does.
+    return (await client.eval("return redis.call('TIME')", 1, this.keys.named('cell'))) as string[];
+  }
+
+  #explain(error: unknown, name: string): BrokerError {
+    if (error instanceof BrokerError) return error;
+    const message = error instanceof Error ? error.message : String(error);
+    const code = message.slice(0, message.indexOf(' '));
+    if (code === 'BLANK' || code === 'CHANGED') this.#onEstranged(code);
+    if (code === 'LATE') void this.syncClock().catch(() => {});
+    if (code === 'CLASH') return new BrokerError('internal', 'Something went wrong inside.', { reason: message });
+    return unavailable(`${name}: ${message}`, error);
+  }
+}
+
+export function unavailable(reason: string, cause?: unknown): BrokerError {
+  const detail: ErrorDetail = { reason, retryAfterSeconds: 1, ...(cause !== undefined && { cause }) };
+  return new BrokerError('unavailable', 'Mayfly cannot decide right now.', detail);
+}
