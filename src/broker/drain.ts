@@ -16,6 +16,8 @@ export async function drainTask(parts: Parts, taskId: string): Promise<void> {
   if (isTerminal(task.state)) await cancelChildren(parts, taskId);
   await parts.ledger.settleTask({
     taskId,
+    work: 'drain-task',
+    state: task.state,
     generation: task.generation,
     nowMs: parts.clock.now(),
     ...(isTerminal(task.state) && {

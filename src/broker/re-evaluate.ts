@@ -29,7 +29,7 @@ export async function reEvaluateTask(parts: Parts, taskId: string): Promise<void
   if (!task) return;
   const reading = await parts.ledger.read({ taskId, nowMs: parts.clock.now() });
   if (!reading) return;
-  const { generation } = reading.tasks.at(-1) as TaskRecord;
+  const { generation, state } = reading.tasks.at(-1) as TaskRecord;
   const policy = await policyOf(parts, reading.bundle);
   const deadlineMs = parts.clock.now() + parts.settings.judgeWithinMs;
   const settled = await revokeWhatFails(parts, { task: taskId }, policy, deadlineMs, (judged) => ({
@@ -37,7 +37,8 @@ export async function reEvaluateTask(parts: Parts, taskId: string): Promise<void
     generation: judged.task?.generation ?? generation,
     bundle: reading.bundle,
   }));
-  if (settled) await parts.ledger.settleTask({ taskId, generation, nowMs: parts.clock.now() });
+  if (!settled) return;
+  await parts.ledger.settleTask({ taskId, work: 're-evaluate-task', state, generation, nowMs: parts.clock.now() });
 }
 
 /** The same over all live leases, after a bundle became active. */

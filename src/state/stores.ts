@@ -3,7 +3,7 @@ import type { LeaseRecord } from '../core/lease.js';
 import type { Position } from '../core/position.js';
 import type { FeedEntry, Match } from '../core/revocations.js';
 import type { Selector } from '../core/selector.js';
-import type { OnBehalfOf, TaskCharter, TaskRecord, TerminalState } from '../core/task.js';
+import type { OnBehalfOf, TaskCharter, TaskRecord, TaskState, TerminalState } from '../core/task.js';
 import type { EpochMs } from '../core/time.js';
 
 /**
@@ -217,9 +217,14 @@ export interface Ledger {
     audit: AuditRecord;
   }): Promise<{ outcome: 'closed' | 'fenced' } | NotThere>;
 
-  /** The drain or the judging of a task is done: no longer due for it (unless the task changed again since `generation`). */
+  /**
+   * The drain or the judging of a task is done, as it was begun on the task in this state and generation: no longer due for that work. `stale`:
+   * the task moved on meanwhile and the work stays due. (An end keeps the generation, so the state counts too; and a drain settles no judging.)
+   */
   settleTask(write: {
     taskId: string;
+    work: 'drain-task' | 're-evaluate-task';
+    state: TaskState;
     generation: number;
     nowMs: EpochMs;
     audit?: AuditRecord;

@@ -317,7 +317,13 @@ export class FakeLedger implements Ledger {
     if (!revocation) return gone;
     if (revocation.done || (revocation.cursor ?? '') !== write.fromCursor) return { outcome: 'moved_on' };
     revocation.cursor = write.cursor;
-    revocation.found = { ...write.found };
+    const { found = { leases: 0, tasks: 0, agents: 0, credentials: 0 } } = revocation;
+    revocation.found = {
+      leases: found.leases + write.found.leases,
+      tasks: found.tasks + write.found.tasks,
+      agents: found.agents + write.found.agents,
+      credentials: found.credentials + write.found.credentials,
+    };
     if (write.done) {
       revocation.done = true;
       revocation.finishedAtMs = write.nowMs;
@@ -373,9 +379,9 @@ export class FakeLedger implements Ledger {
     this.#answer();
     const task = this.#line.state.tasks.get(write.taskId);
     if (!task) return gone;
-    if (task.generation !== write.generation && !this.#line.bugs.dropVerdictCompare) return { outcome: 'stale' };
-    this.#line.settle('drain-task', task.id);
-    this.#line.settle('re-evaluate-task', task.id);
+    const movedOn = task.generation !== write.generation || task.state !== write.state;
+    if (movedOn && !this.#line.bugs.dropVerdictCompare) return { outcome: 'stale' };
+    this.#line.settle(write.work, task.id);
     this.#line.record(write.audit);
     return { outcome: 'settled' };
   }

@@ -262,8 +262,6 @@ async function revokeThem(
 export async function drainTask(hands: Hands, taskId: string): Promise<void> {
   const task = await hands.views.task(taskId);
   if (!task) return;
-  // One settling ends both kinds of work, so a task that goes on is judged as well.
-  if (task.state === 'active') return judgeTask(hands, taskId);
   for await (const page of leasesBelow(hands, taskId)) {
     const dead: LeaseRecord[] = [];
     for (const lease of page.filter(movable)) {
@@ -284,17 +282,22 @@ export async function drainTask(hands: Hands, taskId: string): Promise<void> {
       });
     }
   }
-  await hands.ledger.settleTask({ taskId, generation: task.generation, nowMs: hands.clock.now() });
+  await hands.ledger.settleTask({
+    taskId,
+    work: 'drain-task',
+    state: task.state,
+    generation: task.generation,
+    nowMs: hands.clock.now(),
+  });
 }
 
-/** Judges every live lease of a tree under today's context and bundle; what an earlier suspension cut goes as well. */
+/** Judges every live lease of a tree under today's context and bundle. */
 export async function judgeTask(hands: Hands, taskId: string): Promise<void> {
   const task = await hands.views.task(taskId);
   if (!task) return;
-  if (task.state !== 'active') return drainTask(hands, taskId);
   const reading = await hands.ledger.read({ taskId, nowMs: hands.clock.now() });
   if (!reading) return;
-  const { generation } = reading.tasks.at(-1) as TaskRecord;
+  const { generation, state } = reading.tasks.at(-1) as TaskRecord;
   const verdict = { taskId, generation, bundle: reading.bundle };
   for await (const page of leasesBelow(hands, taskId)) {
     const refused: LeaseRecord[] = [];
@@ -303,12 +306,12 @@ export async function judgeTask(hands: Hands, taskId: string): Promise<void> {
       if (!found) continue;
       // The tasks from this one upwards as they were read; those below it as they are.
       const tasks = [...reading.tasks, ...found.tasks.slice(reading.tasks.length)];
-      const dead = deadBecause(found.lease, { ...found, revoked: false }, hands.clock.now());
-      if (dead || !hands.allows(reading.bundle, riskOf(tasks))) refused.push(lease);
+      const over = found.tasks.some((one) => one.state !== 'active');
+      if (over || !hands.allows(reading.bundle, riskOf(tasks))) refused.push(lease);
     }
     if (!(await revokeThem(hands, refused, 'policy', verdict))) return;
   }
-  await hands.ledger.settleTask({ taskId, generation, nowMs: hands.clock.now() });
+  await hands.ledger.settleTask({ taskId, work: 're-evaluate-task', state, generation, nowMs: hands.clock.now() });
 }
 
 /** Judges all live leases under a bundle. */
