@@ -69,8 +69,10 @@ function get(url: URL, { ca, token, signal, bytesMax }: GetOptions): Promise<{ t
       let bytes = 0;
       reply.on('data', (chunk: Buffer) => {
         bytes += chunk.length;
-        if (bytes > bytesMax) reply.destroy(new Error('the document is too large'));
-        else chunks.push(chunk);
+        chunks.push(chunk);
+        if (bytes <= bytesMax) return;
+        reject(new Error('the document is too large'));
+        reply.destroy();
       });
       reply.on('error', reject);
       reply.on('aborted', () => reject(new Error('cut short')));
