@@ -4,7 +4,8 @@ import type { Route } from '../../src/edge/http/route.js';
 import { routes as everyRoute } from '../../src/edge/http/routes/index.js';
 import { type HttpDoor, type HttpDoorOptions, openHttpDoor } from '../../src/edge/http/server.js';
 import { FakeIdentity } from '../fakes/identity.js';
-import { type FakeParts, type FakePartsOptions, fakeParts } from '../fakes/parts.js';
+import { ProofMaker } from '../fakes/issuer.js';
+import { type FakeParts, type FakePartsOptions, fakeParts, ISSUER } from '../fakes/parts.js';
 
 /** A door on fakes, on a free port, and ways to knock. */
 export interface OpenDoor {
@@ -15,6 +16,8 @@ export interface OpenDoor {
   call(method: string, path: string, options?: Call): Promise<Answer>;
   /** Bytes on a plain socket, and all that came back until the door closed it. */
   raw(text: string): Promise<string>;
+  /** A person with an operator token bound to a DPoP key: every call proves it anew. */
+  operator(person: string): Promise<(method: string, path: string, options?: Call) => Promise<Answer>>;
   close(): Promise<void>;
 }
 
@@ -76,6 +79,7 @@ export async function openDoor({
     url,
     call: (method, path, sent = {}) => call(url, method, path, sent),
     raw: (text) => raw(door.plain.port, text),
+    operator: (identity) => operator(parts, url, identity),
     close: () => door.close(0),
   };
 }
@@ -101,6 +105,31 @@ async function call(url: string, method: string, path: string, sent: Call): Prom
   const text = await response.text();
   const isJson = response.headers.get('content-type')?.includes('json') === true && text !== '';
   return { status: response.status, headers: response.headers, text, body: isJson ? JSON.parse(text) : undefined };
+}
+
+const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+const ID_TOKEN = 'urn:ietf:params:oauth:token-type:id_token';
+
+async function operator(parts: FakeParts, url: string, identity: string) {
+  const maker = new ProofMaker();
+  const prove = (method: string, path: string, accessToken?: string) =>
+    maker.prove({
+      htm: method,
+      htu: `${ISSUER}${path.split('?', 1)[0]}`,
+      iat: Math.floor(parts.clock.now() / 1000),
+      ...(accessToken !== undefined && { accessToken }),
+    });
+  const minted = await call(url, 'POST', '/oauth2/token', {
+    form: { grant_type: EXCHANGE, subject_token: bearer(identity), subject_token_type: ID_TOKEN },
+    headers: { dpop: prove('POST', '/oauth2/token') },
+  });
+  if (minted.status !== 200) throw new Error(`no operator token: ${minted.text}`);
+  const token: string = minted.body.access_token;
+  return (method: string, path: string, sent: Call = {}) =>
+    call(url, method, path, {
+      ...sent,
+      headers: { authorization: `DPoP ${token}`, dpop: prove(method, path, token), ...sent.headers },
+    });
 }
 
 function formOf(members: Record<string, string | string[]>): string {
