@@ -1,0 +1,76 @@
+import { fileURLToPath } from 'node:url';
+import { Command, InvalidArgumentError } from 'commander';
+
+const SAMPLE_BUNDLE = fileURLToPath(new URL('../../../config', import.meta.url));
+
+interface DevFlags {
+  port: number;
+  data: string;
+  bundle: string;
+  story: boolean;
+  fetch: boolean;
+  logLevel: string;
+}
+
+/** `mayfly dev`: everything on this machine, to look at and to develop against. */
+export function devCommand(): Command {
+  return new Command('dev')
+    .description('start a development broker with its own Redis, identities and sample bundle, and show what it does')
+    .option('--port <n>', 'port for http; mTLS is on the next one; 0: any free ones', port, 7117)
+    .option('--data <dir>', 'folder for data and development keys', process.env['MAYFLY_DATA'] ?? '.data')
+    .option('--bundle <dir>', 'folder with the bundle', SAMPLE_BUNDLE)
+    .option('--no-story', 'do not play the story at start')
+    .option('--no-fetch', 'do not fetch a Redis when this machine has none')
+    .option('--log-level <level>', 'debug, info, warn, error or silent', 'warn')
+    .action(run);
+}
+
+async function run(flags: DevFlags): Promise<void> {
+  const { startDevBroker } = await import('../dev/dev-broker.js');
+  const say = (line: string) => process.stdout.write(`${line}\n`);
+  const stopping = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.abort());
+  const broker = await startDevBroker({
+    port: flags.port,
+    dataDir: flags.data,
+    bundleDir: flags.bundle,
+    allowFetch: flags.fetch,
+    logLevel: flags.logLevel,
+    say,
+  });
+  try {
+    say(`Mayfly is up: ${broker.url}  (mTLS: ${broker.mtlsUrl}; store: ${broker.redis})\n`);
+    if (flags.story && !stopping.signal.aborted) {
+      const { playStory } = await import('../dev/story.js');
+      await playStory({ url: broker.url, trustDomain: broker.trustDomain, say });
+    }
+    say(invitation(broker.url, flags.data));
+    await new Promise<void>((resolve) => {
+      if (stopping.signal.aborted) resolve();
+      stopping.signal.addEventListener('abort', () => resolve());
+    });
+    say('\nStopping; the data stays.');
+  } finally {
+    await broker.stop();
+  }
+}
+
+function invitation(url: string, dataDir: string): string {
+  const data = dataDir === '.data' ? '' : `export MAYFLY_DATA=${dataDir}\n`;
+  return `
+Do it by hand, in another terminal in this folder:
+
+${data}T=$(npx mayfly task start --type refund --param order_id=42 --agent /agent/refunds --tool orders.read --resource https://orders.example --ttl 5m --field id)
+K=$(npx mayfly token --as /agent/refunds --task $T --resource https://orders.example --field access_token)
+npx mayfly verify --as /tool/orders --audience https://orders.example $K
+npx mayfly task complete $T
+npx mayfly verify --as /tool/orders --audience https://orders.example $K
+
+The API: ${url}/openapi.json    Stop with Ctrl-C.`;
+}
+
+function port(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0 || value > 65_534) throw new InvalidArgumentError('a port is 0 to 65534.');
+  return value;
+}

@@ -1,0 +1,265 @@
+import { readFileSync } from 'node:fs';
+import { parse } from 'yaml';
+import { z } from 'zod';
+import { suggestion } from '../core/did-you-mean.js';
+import { BrokerError } from '../core/errors.js';
+import { identityConfig } from '../plugins/identity/config.js';
+import { cedar } from '../plugins/policy/cedar.js';
+
+const port = z.int().min(0).max(65_535);
+const seconds = (min: number, max: number, byDefault: number) => z.int().min(min).max(max).default(byDefault);
+const file = z.string().min(1).max(4096);
+
+const listener = z.strictObject({
+  host: z.string().min(1).default('127.0.0.1').describe('Address to listen on.'),
+  port: port.describe('Port to listen on.'),
+});
+
+const tlsFiles = {
+  cert_file: file.describe('PEM, leaf first; read again when it changes.'),
+  key_file: file.describe('PEM, mode 0600.'),
+};
+
+/** Everything that can be configured. One schema checks it, documents it (docs/reference/config.md) and gives the defaults. */
+export const configSchema = z.strictObject({
+  issuer: z
+    .string()
+    .refine(
+      isIssuer,
+      'has to be an https URL (http on a loopback address only) without query, fragment or trailing slash',
+    )
+    .describe(
+      'The issuer of all tokens, and the base address clients use. JWT-SVIDs sent here have exactly this audience.',
+    ),
+  cell: z
+    .string()
+    .regex(/^[a-z0-9]{1,8}$/, 'has to be 1 to 8 lower-case letters and digits')
+    .default('a')
+    .describe('Short name of the cell; it is in every id and every key.'),
+  data_dir: file.default('.data').describe('Head file, the last minute of acknowledged changes, audit files.'),
+  root_key_file: file.describe(
+    'File with the root key: 32 bytes in base64 or hex, mode 0600. It never rests in Redis.',
+  ),
+  listen: listener
+    .extend({
+      tls: z
+        .strictObject(tlsFiles)
+        .optional()
+        .describe('Without it this listener speaks plain http (loopback, or behind a proxy that ends TLS).'),
+    })
+    .default({ host: '127.0.0.1', port: 7117 })
+    .describe('The listener for tokens.'),
+  mtls: listener
+    .extend({
+      ...tlsFiles,
+      issuer: z.string().optional().describe('Its address as clients see it, for `mtls_endpoint_aliases`.'),
+    })
+    .optional()
+    .describe('The listener for X.509-SVIDs: TLS 1.3 ends in the broker.'),
+  redis: z
+    .strictObject({
+      url: z.string().min(1).optional().describe('redis:// or rediss:// address without a password in it.'),
+      url_file: file.optional().describe('File with the address, password included.'),
+      cluster: z.array(z.string().min(1)).min(1).max(64).optional().describe('Addresses of a Redis Cluster’s nodes.'),
+      key_prefix: z
+        .string()
+        .regex(/^[a-z0-9-]{1,32}$/)
+        .default('mayfly')
+        .describe('First part of every key.'),
+    })
+    .refine((redis) => [redis.url, redis.url_file, redis.cluster].filter((one) => one !== undefined).length === 1, {
+      error: 'needs exactly one of url, url_file and cluster',
+    })
+    .describe('The only store of authority: Redis 7.0 or Valkey 7.2 and later, AOF on, noeviction.'),
+  identity: identityConfig.describe('Who is believed.'),
+  policy: z
+    .strictObject({ cedar: cedar.config.prefault({}).describe('Cedar, in the process.') })
+    .prefault({})
+    .describe('The policy engine.'),
+  bundle: z
+    .strictObject({
+      dir: file
+        .default('config')
+        .describe('Folder with agents/, orchestrators/, tasks/, resources/, secrets/ and policies/.'),
+    })
+    .prefault({})
+    .describe('How the bundle is written.'),
+  tokens: z
+    .strictObject({
+      ttl_seconds: seconds(1, 900, 300).describe('Life of a task token when policy says nothing.'),
+      ttl_seconds_max: seconds(1, 900, 900).describe('Longest life of any token.'),
+      operator_ttl_seconds: seconds(1, 900, 300).describe('Life of an operator token.'),
+      person_token_age_seconds_max: seconds(1, 86_400, 3_600).describe(
+        'A person’s token issued longer ago is not exchanged.',
+      ),
+      identity_left_seconds_min: seconds(0, 600, 60).describe('An SVID with less life left is refused with a hint.'),
+      dpop_window_seconds: seconds(5, 300, 60).describe('How far `iat` of a DPoP proof may be from now.'),
+      dpop_nonce_required: z.boolean().default(false).describe('Demand a server nonce in every DPoP proof.'),
+    })
+    .prefault({})
+    .describe('Tokens.'),
+  tasks: z
+    .strictObject({
+      ttl_seconds: seconds(1, 2_592_000, 3_600).describe('Life of a task when neither request nor type says.'),
+      ttl_seconds_max: seconds(1, 2_592_000, 86_400).describe('Longest life of any task.'),
+      judge_within_seconds: seconds(1, 60, 5).describe(
+        'After a context change, leases not judged by then are revoked.',
+      ),
+      judge_bundle_within_seconds: seconds(1, 600, 60).describe('The same after a bundle activation.'),
+    })
+    .prefault({})
+    .describe('Tasks.'),
+  quotas: z
+    .strictObject({
+      leases_per_task: z.int().min(1).max(1_000_000).default(1_000).describe('Live leases of one task.'),
+      leases_per_agent: z.int().min(1).max(10_000_000).default(5_000).describe('Live leases of one agent.'),
+      per_tree: z.int().min(1).max(1_000_000).default(10_000).describe('Live tasks and leases of one tree.'),
+    })
+    .prefault({})
+    .describe('Quotas; past them 429.'),
+  log: z
+    .strictObject({
+      level: z
+        .enum(['debug', 'info', 'warn', 'error', 'silent'])
+        .default('info')
+        .describe('Least level that is written.'),
+    })
+    .prefault({})
+    .describe('Operational log: one JSON line per request, on standard error.'),
+});
+
+export type Config = z.output<typeof configSchema>;
+
+/** Settings that the environment may give instead of the file; the environment wins. */
+export const ENVIRONMENT: Record<string, string[]> = {
+  MAYFLY_ISSUER: ['issuer'],
+  MAYFLY_CELL: ['cell'],
+  MAYFLY_DATA_DIR: ['data_dir'],
+  MAYFLY_ROOT_KEY_FILE: ['root_key_file'],
+  MAYFLY_LISTEN_HOST: ['listen', 'host'],
+  MAYFLY_LISTEN_PORT: ['listen', 'port'],
+  MAYFLY_REDIS_URL: ['redis', 'url'],
+  MAYFLY_REDIS_URL_FILE: ['redis', 'url_file'],
+  MAYFLY_BUNDLE_DIR: ['bundle', 'dir'],
+  MAYFLY_LOG_LEVEL: ['log', 'level'],
+};
+
+/**
+ * Reads the configuration: file, then environment over it. Every problem is named at once, by key, with what to do; an unknown key is refused
+ * with the nearest known one. Throws `invalid_request`.
+ */
+export function loadConfig(source: { file?: string; env: Record<string, string | undefined> }): Config {
+  const written = source.file === undefined ? {} : readYaml(source.file);
+  for (const [name, path] of Object.entries(ENVIRONMENT)) {
+    const value = source.env[name];
+    if (value !== undefined && value !== '') place(written, path, path.at(-1) === 'port' ? Number(value) : value);
+  }
+  return checkConfig(written);
+}
+
+export function checkConfig(written: unknown): Config {
+  const checked = configSchema.safeParse(written);
+  if (checked.success) return refuseDangerous(checked.data);
+  const problems = checked.error.issues.flatMap((issue) => problemsOf(issue));
+  throw new BrokerError(
+    'invalid_request',
+    `The configuration has ${problems.length} problem${problems.length === 1 ? '' : 's'}.`,
+    { problems },
+  );
+}
+
+/** What would be believed with it is not what anybody meant. */
+function refuseDangerous(config: Config): Config {
+  const problems: string[] = [];
+  if (config.tokens.ttl_seconds > config.tokens.ttl_seconds_max) {
+    problems.push('tokens.ttl_seconds: longer than tokens.ttl_seconds_max.');
+  }
+  if (config.identity.trust_domains.length + config.identity.oidc_issuers.length === 0) {
+    problems.push('identity: no trust domain and no issuer: nobody could be identified. Add identity.trust_domains.');
+  }
+  const loopback = ['127.0.0.1', '::1', 'localhost'].includes(config.listen.host);
+  if (!config.listen.tls && !loopback && config.issuer.startsWith('http:')) {
+    problems.push(
+      'listen.tls: plain http outside the loopback address needs an https issuer and a proxy that ends TLS.',
+    );
+  }
+  if (config.redis.url && new URL(config.redis.url).password !== '') {
+    problems.push(
+      'redis.url: a password is visible here; put the whole address into a file and name it in redis.url_file.',
+    );
+  }
+  if (problems.length > 0)
+    throw new BrokerError('invalid_request', 'The configuration is not safe to start with.', { problems });
+  return config;
+}
+
+/** The root key from its file. Throws `invalid_request` when it is not 32 bytes or others may read it. */
+export function readRootKey(path: string): Uint8Array {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8').trim();
+  } catch (cause) {
+    throw new BrokerError(
+      'invalid_request',
+      `root_key_file: ${path} cannot be read. Make one: openssl rand -base64 32 > ${path}; chmod 600 ${path}`,
+      { cause },
+    );
+  }
+  const bytes = /^[0-9a-f]{64}$/i.test(text) ? Buffer.from(text, 'hex') : Buffer.from(text, 'base64');
+  if (bytes.length !== 32)
+    throw new BrokerError('invalid_request', `root_key_file: ${path} has to hold 32 bytes in base64 or hex.`);
+  return bytes;
+}
+
+function readYaml(path: string): Record<string, unknown> {
+  try {
+    const read: unknown = parse(readFileSync(path, 'utf8'), { maxAliasCount: 10 });
+    if (read === null || read === undefined) return {};
+    if (typeof read === 'object' && !Array.isArray(read)) return read as Record<string, unknown>;
+  } catch (cause) {
+    throw new BrokerError(
+      'invalid_request',
+      `${path}: ${cause instanceof Error ? (cause.message.split('\n')[0] as string) : 'cannot be read'}`,
+      { cause },
+    );
+  }
+  throw new BrokerError('invalid_request', `${path}: has to be a YAML mapping.`);
+}
+
+function place(into: Record<string, unknown>, path: string[], value: unknown): void {
+  let at = into;
+  for (const name of path.slice(0, -1)) {
+    const next = at[name];
+    const inner = typeof next === 'object' && next !== null ? next : {};
+    at[name] = inner;
+    at = inner as Record<string, unknown>;
+  }
+  at[path.at(-1) as string] = value;
+}
+
+function problemsOf(issue: z.core.$ZodIssue): string[] {
+  const path = issue.path.map(String).join('.');
+  if (issue.code === 'unrecognized_keys') {
+    const known = keysAt(issue.path.map(String));
+    return issue.keys.map((key) => `${path ? `${path}.` : ''}${key}: not a setting${suggestion(key, known)}`);
+  }
+  const missing = issue.code === 'invalid_type' && issue.input === undefined;
+  return [`${path || 'configuration'}: ${missing ? 'is required' : issue.message}.`];
+}
+
+function keysAt(path: string[]): string[] {
+  let schema: unknown = z.toJSONSchema(configSchema, { io: 'input', unrepresentable: 'any' });
+  for (const name of path) {
+    const { properties, items } = schema as { properties?: Record<string, unknown>; items?: unknown };
+    schema = properties?.[name] ?? items ?? {};
+  }
+  return Object.keys((schema as { properties?: object }).properties ?? {});
+}
+
+function isIssuer(text: string): boolean {
+  if (!URL.canParse(text) || text.endsWith('/')) return false;
+  const url = new URL(text);
+  const loopback = ['127.0.0.1', '[::1]', 'localhost'].includes(url.hostname);
+  const scheme = url.protocol === 'https:' || (url.protocol === 'http:' && loopback);
+  return scheme && url.search === '' && url.hash === '' && url.username === '' && url.password === '';
+}

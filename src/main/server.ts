@@ -1,0 +1,151 @@
+import { readFileSync } from 'node:fs';
+import { activateOwnBundle } from '../broker/activate-bundle.js';
+import { lockKey, unlockKey } from '../broker/lock.js';
+import type { Parts } from '../broker/parts.js';
+import type { Observe } from '../core/observe.js';
+import type { Clock } from '../core/time.js';
+import { routes } from '../edge/http/routes/index.js';
+import { type HttpDoor, openHttpDoor } from '../edge/http/server.js';
+import { takeJobs } from '../edge/jobs/jobs.js';
+import { compose } from './compose.js';
+import type { Config } from './config.js';
+
+export type Role = 'all' | 'api' | 'worker';
+
+export interface StartOptions {
+  config: Config;
+  role: Role;
+  rootKey: Uint8Array;
+  redisUrl: string | string[];
+  /** The bundle as this process has it; undefined: only what Redis names active counts. */
+  bundleFiles?: Record<string, string>;
+  /** Take up a valid bundle even when it was active before (`mayfly dev`). */
+  bundleAgain?: boolean;
+  observe: Observe;
+  clock?: Clock;
+  /** PEM texts instead of the configured files (`mayfly dev`). */
+  mtlsCertificate?: { cert: string; key: string };
+}
+
+export interface Running {
+  parts: Parts;
+  door?: HttpDoor;
+  bundle: { outcome: string; digest?: string; active?: string };
+  /** Stops taking work, lets what runs finish for `graceMs`, closes everything. */
+  stop(graceMs: number): Promise<void>;
+}
+
+/** How often a broker looks whether another one moved keys or bundles. */
+const FOLLOW_MS = 1_000;
+
+/** Starts one broker: parts, bundle, listeners (api), jobs (worker). What was opened is closed again when a later step fails. */
+export async function startBroker(options: StartOptions): Promise<Running> {
+  const { config, role, observe } = options;
+  const composed = await compose(config, {
+    redisUrl: options.redisUrl,
+    rootKey: options.rootKey,
+    observe,
+    role,
+    ...(options.clock && { clock: options.clock }),
+  });
+  const { parts } = composed;
+  const closers: (() => Promise<void> | void)[] = [() => composed.close()];
+  const stop = async () => {
+    for (const close of closers.reverse()) await close();
+  };
+  try {
+    const bundle = await takeUpBundle(parts, options);
+    followKeysOfOthers(parts);
+    const following = setInterval(() => void followOthers(parts), FOLLOW_MS);
+    closers.push(() => clearInterval(following));
+    if (role !== 'api') {
+      await takeJobs(parts);
+      closers.push(() => parts.schedule.stop());
+    }
+    let door: HttpDoor | undefined;
+    let graceMs = 0;
+    if (role !== 'worker') {
+      const opened = await openHttpDoor(parts, { ...listeners(config, options.mtlsCertificate), routes });
+      door = opened;
+      closers.push(() => opened.close(graceMs));
+    }
+    return {
+      parts,
+      ...(door && { door }),
+      bundle,
+      stop(grace) {
+        graceMs = grace;
+        return stop();
+      },
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function takeUpBundle(parts: Parts, options: StartOptions): Promise<Running['bundle']> {
+  const { bundleFiles } = options;
+  if (!bundleFiles) {
+    await parts.policies.refresh();
+    return { outcome: 'followed' };
+  }
+  const taken = await activateOwnBundle(parts, bundleFiles, { again: options.bundleAgain ?? false });
+  if (taken.outcome === 'seen') {
+    parts.observe({
+      event: 'bundle.seen_before',
+      level: 'warn',
+      own: taken.digest,
+      active: taken.active,
+      advice:
+        'The bundle in this configuration was active before and is not taken up again by a restart. To do so: mayfly bundle activate',
+    });
+  }
+  return taken;
+}
+
+/** A key that left its trust bundle ends what was obtained with it; one that is back may be used again. */
+function followKeysOfOthers(parts: Parts): void {
+  const each = (event: string, work: (keyId: string) => Promise<void>) => (keyIds: string[]) => {
+    for (const keyId of keyIds) {
+      work(keyId).catch((error: unknown) => {
+        parts.observe({ event, level: 'error', keyId, problem: error instanceof Error ? error.message : 'unknown' });
+      });
+    }
+  };
+  parts.trustBundles.onKeysGone(each('key.lock_failed', (keyId) => lockKey(parts, keyId)));
+  parts.trustBundles.onKeysBack(each('key.unlock_failed', (keyId) => unlockKey(parts, keyId)));
+}
+
+async function followOthers(parts: Parts): Promise<void> {
+  try {
+    await Promise.all([parts.keys.refresh(), parts.policies.refresh()]);
+  } catch (error) {
+    parts.observe({
+      event: 'follow.failed',
+      level: 'warn',
+      problem: error instanceof Error ? error.message : 'unknown',
+    });
+  }
+}
+
+function listeners(config: Config, mtlsCertificate: StartOptions['mtlsCertificate']) {
+  const { listen, mtls } = config;
+  const tls = listen.tls && {
+    cert: readFileSync(listen.tls.cert_file, 'utf8'),
+    key: readFileSync(listen.tls.key_file, 'utf8'),
+  };
+  return {
+    plain: { host: listen.host, port: listen.port, ...(tls && { tls }) },
+    ...(mtls && {
+      mtls: {
+        host: mtls.host,
+        port: mtls.port,
+        tls: mtlsCertificate ?? {
+          cert: readFileSync(mtls.cert_file, 'utf8'),
+          key: readFileSync(mtls.key_file, 'utf8'),
+        },
+      },
+    }),
+  };
+}
