@@ -134,7 +134,7 @@ export interface Ledger {
 
   /**
    * Stores the task's own new context by compare-and-set on its generation, raises it, makes the task due for judging within `judgeWithinMs`.
-   * `revoke` also cuts: everything given before at or below it is dead, with a feed entry.
+   * `revoke` cuts instead: everything given before at or below it is dead, with a feed entry, and the task is due for its drain.
    */
   changeContext(write: {
     taskId: string;

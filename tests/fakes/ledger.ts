@@ -252,7 +252,7 @@ export class FakeLedger implements Ledger {
     task.context = structuredClone(write.context);
     task.generation += 1;
     const position = write.revoke ? this.#cut(task, write.nowMs) : undefined;
-    this.#line.makeDue('re-evaluate-task', task.id, write.nowMs);
+    this.#line.makeDue(write.revoke ? 'drain-task' : 're-evaluate-task', task.id, write.nowMs);
     this.#line.record(write.audit);
     this.#remember({
       kind: 'generation',

@@ -155,10 +155,15 @@ export async function mintToken(
       nowMs: hands.clock.now(),
       audit: audit(hands, 'token.minted'),
     });
-    if (outcome.outcome === 'committed') return given;
+    if (outcome.outcome === 'committed') return sign(given);
     if (outcome.outcome !== 'stale') throw new BrokerError('conflict', outcome.outcome);
   }
   throw new BrokerError('unavailable', 'The task keeps changing.');
+}
+
+/** What is signed is what went into the store. */
+function sign({ lease, claims }: Given): Given {
+  return { lease, claims: { ...claims, mayfly: { ...claims.mayfly, pos: lease.position } } };
 }
 
 /** Intent, make, commit. Whatever goes wrong after the intent is the sweeper's. */
