@@ -70,13 +70,12 @@ export async function playStory({ url, trustDomain, say }: Story): Promise<void>
     const used = await verifier.verify(token, call());
     steps(`the tool let it in: ${used.agent} may ${used.tools.join(', ')}`);
 
+    const dead = new Promise((resolve) => verifier.watch(used, resolve));
     await post(url, `/v1/tasks/${task['id']}/complete`, svid('/orchestrator/workflow'), {});
     steps('the orchestrator said: completed');
 
-    const reason = await refusalOf(async () => {
-      for (;;) await verifier.verify(token, call());
-    });
-    steps(`the tool refuses the same token: ${reason}`);
+    await dead;
+    steps(`the tool refuses the same token: ${await refusalOf(() => verifier.verify(token, call()))}`);
 
     const again = await fetch(`${url}/oauth2/token`, {
       method: 'POST',
@@ -107,14 +106,15 @@ async function post(url: string, path: string, bearer: string, body: unknown): P
   return answer;
 }
 
-/** Runs until it is refused, and says why. */
-async function refusalOf(use: () => Promise<never>): Promise<string> {
+/** Why it is refused; that it is not would end the story. */
+async function refusalOf(use: () => Promise<unknown>): Promise<string> {
   try {
-    return await use();
+    await use();
   } catch (error) {
     if (error instanceof TokenRefusal) return error.reason;
     throw error;
   }
+  throw new Error('the token was taken although its task is over');
 }
 
 /** Says each step with the milliseconds since the one before. */
