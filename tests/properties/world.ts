@@ -1,7 +1,7 @@
 import { BrokerError } from '../../src/core/errors.js';
 import { matchesOf, type Selector, selectorHash } from '../../src/core/selector.js';
 import type { TaskRecord, TerminalState } from '../../src/core/task.js';
-import type { Job, RevocationRecord } from '../../src/state/stores.js';
+import type { Feed, Job, Ledger, RevocationRecord } from '../../src/state/stores.js';
 import type { LedgerBugs, LineState } from '../fakes/line.js';
 import { Line } from '../fakes/line.js';
 import { confirmAll, type FakeStores, fakeStores, loseTail } from '../fakes/stores.js';
@@ -22,7 +22,7 @@ import {
   type WorldPolicy,
 } from './ledger-verbs.js';
 import { Oracle } from './oracle.js';
-import { type Call, type Fate, type Process, Processes } from './processes.js';
+import { type Call, type Process, Processes } from './processes.js';
 import { Verifier, type VerifierBugs } from './verifier.js';
 
 /** Mistakes that live outside the ledger. */
@@ -358,34 +358,13 @@ export class World {
 
   #handsOf(process: Process): Hands {
     const stores = this.brokers[process.broker] as FakeStores;
-    const ledger = this.processes.gated(process, 'ledger', stores.ledger, LEDGER_METHODS);
     const { bugs, line } = this;
+    const ledger = bugs.latePosition ? withLatePosition(stores.ledger, line) : stores.ledger;
     return {
       clock: this.clock,
-      ledger: bugs.latePosition
-        ? new Proxy(ledger, {
-            get: (real, property) => {
-              const value = Reflect.get(real, property) as unknown;
-              if (property !== 'commitLease' && property !== 'openIntent') return value;
-              return (write: { lease: { position: string }; basis: { position: string } }) => {
-                const head = line.head();
-                write.lease.position = head;
-                write.basis.position = head;
-                return (value as (write: unknown) => unknown)(write);
-              };
-            },
-          })
-        : ledger,
+      ledger: this.processes.gated(process, 'ledger', ledger, LEDGER_METHODS),
       views: this.processes.gated(process, 'views', stores.views, ['leases', 'leaseWithAbove', 'revocation']),
-      feed: bugs.dropWaitForFence
-        ? new Proxy(stores.feed, {
-            get: (real, property) => {
-              const value = Reflect.get(real, property, real) as unknown;
-              if (property === 'reached') return async () => {};
-              return typeof value === 'function' ? value.bind(real) : value;
-            },
-          })
-        : stores.feed,
+      feed: bugs.dropWaitForFence ? withoutWaiting(stores.feed) : stores.feed,
       backend: this.processes.gated(process, 'backend', this.backend, ['make', 'revoke']),
       allows: this.allows,
       hash: selectorHash(line.cellKey),
@@ -393,6 +372,37 @@ export class World {
       add: (job) => stores.schedule.add(job),
     };
   }
+}
+
+/** The ledger, with the place of the moment written into what is committed. */
+function withLatePosition(ledger: Ledger, line: Line): Ledger {
+  const late = (write: { lease: { position: string }; basis: { position: string } }) => {
+    write.lease.position = line.head();
+    write.basis.position = line.head();
+  };
+  return replaced(ledger, {
+    commitLease: (write: Parameters<Ledger['commitLease']>[0]) => {
+      late(write);
+      return ledger.commitLease(write);
+    },
+    openIntent: (write: Parameters<Ledger['openIntent']>[0]) => {
+      late(write);
+      return ledger.openIntent(write);
+    },
+  });
+}
+
+function withoutWaiting(feed: Feed): Feed {
+  return replaced(feed, { reached: async () => {} });
+}
+
+function replaced<Target extends object>(target: Target, methods: Partial<Target>): Target {
+  return new Proxy(target, {
+    get: (real, property) => {
+      const value = (Reflect.get(methods, property) ?? Reflect.get(real, property, real)) as unknown;
+      return typeof value === 'function' ? value.bind(real) : value;
+    },
+  });
 }
 
 const LEDGER_METHODS = [
@@ -414,5 +424,3 @@ const LEDGER_METHODS = [
   'settleTask',
   'activateBundle',
 ];
-
-export type { Fate };
