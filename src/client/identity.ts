@@ -1,11 +1,12 @@
 import { X509Certificate } from 'node:crypto';
 import { parseSpiffeId, type SpiffeId } from '../core/spiffe-id.js';
+import type { TransportTls } from './transport.js';
 
 /**
  * Who this process is, as its platform says it. A bearer provider is asked anew whenever an identity is needed (a JWT-SVID or OIDC
  * token for that audience), so it may cache and rotate as it likes. A certificate pair is read anew for each request.
  */
-export type ClientIdentity = BearerIdentity | CertificateIdentity;
+export type ClientIdentity = BearerIdentity | CertificateIdentity | PersonIdentity;
 
 export interface BearerIdentity {
   /** A JWT whose one audience is this. */
@@ -16,6 +17,15 @@ export interface BearerIdentity {
 export interface CertificateIdentity {
   readonly cert: string | Buffer;
   readonly key: string | Buffer;
+}
+
+/** A person, by a token of a registered people issuer. It is exchanged for a five-minute operator token, bound to a key made here. */
+export interface PersonIdentity {
+  person(audience: string): Promise<string>;
+}
+
+export function isPerson(identity: ClientIdentity): identity is PersonIdentity {
+  return 'person' in identity;
 }
 
 export function isCertificate(identity: ClientIdentity): identity is CertificateIdentity {
@@ -29,6 +39,7 @@ export async function spiffeIdOf(identity: ClientIdentity, audience: string): Pr
     const uris = names.filter((name) => name.startsWith('URI:')).map((name) => name.slice('URI:'.length));
     return uris.length === 1 ? parseSpiffeId(uris[0]) : undefined;
   }
+  if (isPerson(identity)) return undefined;
   const payload = (await identity.bearer(audience)).split('.')[1] ?? '';
   try {
     const claims: unknown = JSON.parse(Buffer.from(payload, 'base64url').toString('utf8'));
@@ -36,4 +47,17 @@ export async function spiffeIdOf(identity: ClientIdentity, audience: string): Pr
   } catch {
     return undefined;
   }
+}
+
+/** What TLS shows and trusts for this identity; the certificate is read again for each request. */
+export function tlsOf(identity: ClientIdentity | undefined, ca: string | Buffer | undefined): TransportTls {
+  return {
+    ca,
+    get cert() {
+      return identity && isCertificate(identity) ? identity.cert : undefined;
+    },
+    get key() {
+      return identity && isCertificate(identity) ? identity.key : undefined;
+    },
+  };
 }

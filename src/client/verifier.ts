@@ -7,14 +7,14 @@ import { isBefore, type Position } from '../core/position.js';
 import { readTaskToken } from '../core/task-token.js';
 import type { Clock, EpochMs } from '../core/time.js';
 import { FeedFollower, type FeedStatus } from './feed-follower.js';
-import { type ClientIdentity, isCertificate } from './identity.js';
+import { type BearerIdentity, type CertificateIdentity, isCertificate, tlsOf } from './identity.js';
 import { KeySet } from './key-set.js';
 import { OnceEach, Remembered } from './remembered.js';
 import { type SteadyClock, steadyClock } from './steady-clock.js';
 import { TokenRefusal } from './token-refusal.js';
-import { type Fetch, nodeFetch, type TransportTls } from './transport.js';
+import { type Fetch, nodeFetch } from './transport.js';
 
-export type { ClientIdentity } from './identity.js';
+export type { BearerIdentity, CertificateIdentity } from './identity.js';
 export { TokenRefusal, type TokenRefusalCode, type TokenRefusalReason } from './token-refusal.js';
 
 export interface VerifierOptions {
@@ -23,7 +23,7 @@ export interface VerifierOptions {
   /** The one audience whose tokens are taken here. */
   audience: string;
   /** Who this tool is: one of the audience's owners, or the broker will not let it read the feed. */
-  identity: ClientIdentity;
+  identity: BearerIdentity | CertificateIdentity;
   /** Where the broker is reached, when that is not the issuer. */
   url?: string;
   /** The cell whose feed is followed. */
@@ -423,18 +423,6 @@ class TaskVerifier implements Verifier {
 
 function revoked(): TokenRefusal {
   return new TokenRefusal('token_refused', 'revoked', 'the token was revoked');
-}
-
-function tlsOf(identity: ClientIdentity, ca: string | Buffer | undefined): TransportTls {
-  return {
-    ca,
-    get cert() {
-      return isCertificate(identity) ? identity.cert : undefined;
-    },
-    get key() {
-      return isCertificate(identity) ? identity.key : undefined;
-    },
-  };
 }
 
 /** RFC 8705 section 3.1: SHA-256 of the DER. */

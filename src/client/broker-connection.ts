@@ -1,0 +1,215 @@
+import { randomUUID } from 'node:crypto';
+import type { Clock } from '../core/time.js';
+import { DpopProver } from './dpop-prover.js';
+import { type ClientIdentity, isCertificate, isPerson } from './identity.js';
+import { MayflyError, mayflyError, problemOf } from './mayfly-error.js';
+import { chunksOf, type Fetch, textOf } from './transport.js';
+
+export interface BrokerConnectionOptions {
+  /** Where requests go, without a trailing slash. */
+  url: string;
+  /** What the broker calls itself: the audience of our identity. */
+  issuer: string;
+  identity?: ClientIdentity;
+  fetch: Fetch;
+  clock: Clock;
+  timeoutMs: number;
+}
+
+export interface BrokerRequest {
+  method?: string;
+  body?: unknown;
+  query?: Record<string, string | number | boolean | undefined>;
+  /** Makes a POST safe to repeat; it is repeated once when no answer came. */
+  idempotencyKey?: string;
+  signal?: AbortSignal;
+  /** No identity is sent. */
+  anonymous?: boolean;
+}
+
+const BODY_BYTES_MAX = 8 * 1024 * 1024;
+/** An operator token this close to its end is not used any more. */
+const OPERATOR_TOKEN_LEFT_MS_MIN = 20_000;
+
+/** One broker and one identity: how a call is authenticated, sent, answered and refused. */
+export class BrokerConnection {
+  readonly prover = new DpopProver();
+  readonly options: BrokerConnectionOptions;
+  #operator: { token: string; usableUntilMs: number } | undefined;
+
+  constructor(options: BrokerConnectionOptions) {
+    this.options = options;
+  }
+
+  /** A JSON call under `/v1` or `/.well-known`. Throws MayflyError. Answers undefined when there is no body. */
+  async call<Reply>(path: string, request: BrokerRequest = {}): Promise<Reply> {
+    const response = await this.#send(path, request);
+    return (await this.#bodyOf(response)) as Reply;
+  }
+
+  /** An OAuth form call. Several values of one name are repeated. */
+  async form<Reply>(
+    path: string,
+    fields: Record<string, string | string[] | undefined>,
+    { proof = false, anonymous = true }: { proof?: boolean; anonymous?: boolean } = {},
+  ): Promise<Reply> {
+    const form = new URLSearchParams();
+    for (const [name, value] of Object.entries(fields)) {
+      for (const one of value === undefined ? [] : [value].flat()) form.append(name, one);
+    }
+    const url = `${this.options.url}${path}`;
+    for (let attempt = 1; ; attempt++) {
+      const headers: Record<string, string> = {
+        'content-type': 'application/x-www-form-urlencoded',
+        accept: 'application/json',
+        ...(anonymous ? {} : await this.#identity('POST', url)),
+      };
+      if (proof) headers['dpop'] = this.prover.prove({ method: 'POST', url, nowMs: this.options.clock.now() });
+      const response = await this.#fetch(url, { method: 'POST', headers, body: form.toString() });
+      try {
+        return (await this.#bodyOf(response)) as Reply;
+      } catch (error) {
+        // The nonce came with the refusal: the next proof carries it (RFC 9449 section 8).
+        if (attempt > 1 || !(error instanceof MayflyError) || error.code !== 'dpop_nonce_required') throw error;
+      }
+    }
+  }
+
+  /** The bytes of an event stream, for as long as it lasts. */
+  async *events(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    const response = await this.#send(path, { signal }, { accept: 'text/event-stream' }, false);
+    if (!response.ok) throw mayflyError(problemOf(response.status, response.headers, await this.#json(response)));
+    yield* chunksOf(response);
+  }
+
+  async #send(
+    path: string,
+    request: BrokerRequest,
+    more: Record<string, string> = {},
+    isBounded = true,
+  ): Promise<Response> {
+    const { method = 'GET', body, query = {}, idempotencyKey, signal, anonymous } = request;
+    const asked = Object.entries(query).filter(([, value]) => value !== undefined);
+    const search = new URLSearchParams(
+      asked.map(([name, value]): [string, string] => [name, String(value)]),
+    ).toString();
+    const url = `${this.options.url}${path}${search === '' ? '' : `?${search}`}`;
+    for (let attempt = 1; ; attempt++) {
+      const headers: Record<string, string> = {
+        accept: 'application/json',
+        ...more,
+        ...(anonymous ? {} : await this.#identity(method, url)),
+      };
+      if (body !== undefined) headers['content-type'] = 'application/json';
+      if (idempotencyKey !== undefined) headers['idempotency-key'] = idempotencyKey;
+      try {
+        const response = await this.#fetch(
+          url,
+          {
+            method,
+            headers,
+            ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+            ...(signal ? { signal } : {}),
+          },
+          isBounded,
+        );
+        const wantsNonce = response.status === 401 && response.headers.has('dpop-nonce');
+        if (!wantsNonce || attempt > 1) return response;
+        await response.body?.cancel();
+      } catch (error) {
+        // No answer: the outcome is unknown, and a key (or a method that repeats naturally) makes asking again safe.
+        const isRepeatable = idempotencyKey !== undefined || method === 'GET' || method === 'PUT';
+        if (attempt > 1 || !isRepeatable || signal?.aborted) throw error;
+      }
+    }
+  }
+
+  async #fetch(
+    url: string,
+    init: { method: string; headers: Record<string, string>; body?: string; signal?: AbortSignal },
+    isBounded = true,
+  ): Promise<Response> {
+    const signals = [init.signal, isBounded ? AbortSignal.timeout(this.options.timeoutMs) : undefined];
+    try {
+      const response = await this.options.fetch(url, {
+        ...init,
+        signal: AbortSignal.any(signals.filter((signal) => signal !== undefined)),
+        redirect: 'error',
+      });
+      this.prover.noteNonce(url, response.headers.get('dpop-nonce'));
+      return response;
+    } catch (error) {
+      throw mayflyError({
+        code: 'unavailable',
+        status: 0,
+        message: `No answer from ${this.options.url}: ${reasonOf(error)}.`,
+        cause: error,
+      });
+    }
+  }
+
+  async #bodyOf(response: Response): Promise<unknown> {
+    const body = await this.#json(response);
+    // 202 is an answer of its own only for what a second person or a later moment completes.
+    const isPending = response.status === 202 && Object(body).code === 'approval_pending';
+    if (response.ok && !isPending) return body;
+    throw mayflyError(problemOf(response.status, response.headers, body));
+  }
+
+  async #json(response: Response): Promise<unknown> {
+    try {
+      const text = await textOf(response, BODY_BYTES_MAX);
+      return text === '' ? undefined : JSON.parse(text);
+    } catch (error) {
+      if (!response.ok) return undefined;
+      throw mayflyError({
+        code: 'unavailable',
+        status: response.status,
+        message: `The answer of ${this.options.url} cannot be read: ${reasonOf(error)}.`,
+        cause: error,
+      });
+    }
+  }
+
+  /** How a call says who makes it. With a certificate the connection says it. */
+  async #identity(method: string, url: string): Promise<Record<string, string>> {
+    const { identity, issuer, clock } = this.options;
+    if (!identity || isCertificate(identity)) return {};
+    if (!isPerson(identity)) return { authorization: `Bearer ${await identity.bearer(issuer)}` };
+    const token = await this.#operatorToken();
+    const proof = this.prover.prove({ method, url, nowMs: clock.now(), accessToken: token });
+    return { authorization: `DPoP ${token}`, dpop: proof };
+  }
+
+  /** A person acts with a five-minute token bound to our key (DESIGN.md 8); it is fetched when needed and used until shortly before its end. */
+  async #operatorToken(): Promise<string> {
+    const { identity, issuer, clock } = this.options;
+    const nowMs = clock.now();
+    if (this.#operator && nowMs < this.#operator.usableUntilMs) return this.#operator.token;
+    if (!identity || !isPerson(identity)) throw new Error('an operator token is for a person');
+    const reply = await this.form<{ access_token: string; expires_in: number }>(
+      '/oauth2/token',
+      {
+        grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange',
+        subject_token: await identity.person(issuer),
+        subject_token_type: 'urn:ietf:params:oauth:token-type:id_token',
+        resource: issuer,
+      },
+      { proof: true },
+    );
+    const usableUntilMs = nowMs + reply.expires_in * 1_000 - OPERATOR_TOKEN_LEFT_MS_MIN;
+    this.#operator = { token: reply.access_token, usableUntilMs };
+    return reply.access_token;
+  }
+}
+
+export function newIdempotencyKey(): string {
+  return randomUUID();
+}
+
+/** Why a request failed, in few words; never the request itself. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'unknown';
+  const { code } = error as { code?: unknown };
+  return typeof code === 'string' ? code : error.name === 'TimeoutError' ? 'it took too long' : error.message;
+}

@@ -1,0 +1,220 @@
+import type { Selector } from '../core/selector.js';
+import type { TaskState } from '../core/task.js';
+
+/*
+ * What the broker's JSON looks like, member for member as it is on the wire (snake_case; `/openapi.json` is the reference). The keys of `context`
+ * and `params` belong to their users.
+ */
+
+export interface TaskBody {
+  type?: string;
+  params?: Record<string, unknown>;
+  purpose: string;
+  ref?: string;
+  agents?: string[];
+  scope?: { tools?: string[]; resources?: string[]; secrets?: string[] };
+  context?: Record<string, unknown>;
+  ttl_seconds?: number;
+  heartbeat_seconds?: number;
+  on_silence?: 'suspend' | 'end';
+  on_context_change?: 're-evaluate' | 'revoke';
+  /** A task's id, or `ref:<ref>`. */
+  parent?: string;
+  on_behalf_of?: string;
+  on_behalf_of_token?: string;
+}
+
+export interface TaskReply {
+  id: string;
+  ref?: string;
+  type?: string;
+  params: Record<string, unknown>;
+  purpose: string;
+  risk: 'low' | 'medium' | 'high';
+  /** Ids from the root to this task. */
+  path: string[];
+  parent?: string;
+  state: TaskState;
+  generation: number;
+  opener: string;
+  opener_kind: 'agent' | 'orchestrator' | 'person';
+  self_opened: boolean;
+  on_behalf_of?: { name: string; proven: boolean };
+  agents: string[];
+  scope: { tools: string[]; resources: string[]; secrets: string[] };
+  context: Record<string, unknown>;
+  created_at: string;
+  deadline: string;
+  heartbeat_seconds?: number;
+  last_heartbeat_at?: string;
+  on_silence: 'suspend' | 'end';
+  on_context_change: 're-evaluate' | 'revoke';
+  bundle: string;
+  ended_at?: string;
+  ended_by?: string;
+  end_reason?: string;
+}
+
+/** The end of a ref that its opener has not opened yet is kept for 16 minutes. */
+export interface KeptEnd {
+  ref: string;
+  kept: true;
+}
+
+export interface TaskEvent {
+  kind: string;
+  task: TaskReply;
+}
+
+export interface Page<Item> {
+  items: Item[];
+  next_cursor?: string;
+}
+
+export interface PageQuery {
+  cursor?: string;
+  limit?: number;
+}
+
+export interface TokenReply {
+  access_token: string;
+  issued_token_type: string;
+  token_type: 'Bearer' | 'DPoP';
+  expires_in: number;
+  scope: string;
+  authorization_details?: unknown[];
+  lease_id: string;
+}
+
+export interface LeaseReply {
+  id: string;
+  kind: 'token' | 'credential';
+  state: 'pending' | 'active' | 'revoking' | 'revoked' | 'abandoned';
+  dead_because?: string;
+  task?: string;
+  path: string[];
+  agent: string;
+  actors: string[];
+  on_behalf_of?: string;
+  opener?: string;
+  owner?: string;
+  team?: string;
+  environment?: string;
+  resource?: string;
+  tools: string[];
+  secret?: string;
+  backend?: string;
+  binding: 'none' | 'dpop' | 'mtls';
+  bundle: string;
+  key?: string;
+  identity_key?: string;
+  position: string;
+  created_at: string;
+  expires_at: string;
+  revoked_at?: string;
+  revoked_reason?: string;
+}
+
+export interface PreviewReply {
+  agents: string[];
+  tasks: string[];
+  leases: number;
+  credentials: number;
+  resources: { resource: string; leases: number; enforcement: string; residual_seconds_max: number }[];
+  /** The count stopped at its limit: there is more. */
+  at_least: boolean;
+}
+
+export interface RevocationReply {
+  id: string;
+  selector: Selector;
+  reason: string;
+  by: string;
+  lock?: string;
+  created_at: string;
+  position?: string;
+  done: boolean;
+  finished_at?: string;
+  found?: { leases: number; tasks: number; agents: number; credentials: number };
+  /** A signed JWT: what was revoked, who acknowledged, what remains. */
+  receipt?: string;
+}
+
+export interface LockReply {
+  id: string;
+  selector: Selector;
+  reason: string;
+  by: string;
+  system: boolean;
+  created_at: string;
+  expires_at?: string;
+  lift_requested_by?: string;
+  lift_requested_at?: string;
+}
+
+/** `revocation` and `lock` are absent in a dry run. */
+export interface RevokedReply {
+  preview: PreviewReply;
+  revocation?: RevocationReply;
+  lock?: LockReply;
+  warnings: string[];
+}
+
+export interface KeyReply {
+  kid: string;
+  alg: 'ES256' | 'RS256';
+  state: 'prepare' | 'active' | 'retiring' | 'tainted';
+  created_at: string;
+  activated_at?: string;
+  retired_at?: string;
+  public_jwk: Record<string, string>;
+}
+
+export interface FeedReaderReply {
+  name: string;
+  resources: string[];
+  position: string;
+  acknowledged_at: string;
+}
+
+export interface AuditReply {
+  id: string;
+  at: string;
+  type: string;
+  actor: Record<string, unknown>;
+  task?: string;
+  lease?: string;
+  action?: string;
+  resource?: string;
+  effect?: 'allow' | 'deny' | 'ask';
+  code?: string;
+  detail?: Record<string, unknown>;
+  [member: string]: unknown;
+}
+
+export interface AuditQuery extends PageQuery {
+  agent?: string;
+  task?: string;
+  lease?: string;
+  type?: string;
+  /** RFC 3339. */
+  from?: string;
+  to?: string;
+}
+
+export interface BundleReply {
+  digest: string;
+  files: Record<string, string>;
+  history: { digest: string; activated_at: string; active: boolean }[];
+}
+
+export interface BundlePreviewReply {
+  digest: string;
+  changes: unknown[];
+  leases: { kept: number; revoked: number | string[]; by_agent: unknown };
+}
+
+export interface HealthReply {
+  grants_closed?: string;
+  checks: { name: string; ok: boolean; detail: string; advice?: string }[];
+}
