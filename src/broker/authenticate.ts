@@ -10,12 +10,17 @@ import { parseSpiffeId, trustDomainOf } from '../core/spiffe-id.js';
 import type { Caller, Evidence } from './caller.js';
 import { isOwnToken, type OwnToken, readOwnToken, tokenRefused } from './own-token.js';
 import type { Parts } from './parts.js';
+import { recordingStrangers } from './record-strangers.js';
 
 /**
  * Who is asking: a JWT-SVID or registered OIDC token as bearer, an X.509-SVID of this connection, or a token of ours whose only
  * audience is the issuer. Two identities in one request have to be the same one. Throws `identity_rejected` with one public text.
  */
 export async function authenticate(parts: Parts, evidence: Evidence): Promise<Caller> {
+  return recordingStrangers(parts, evidence, () => prove(parts, evidence));
+}
+
+async function prove(parts: Parts, evidence: Evidence): Promise<Caller> {
   const { authorization } = evidence;
   if (authorization && isOwnToken(parts, authorization.token))
     return authenticateByOwnToken(parts, evidence, authorization);

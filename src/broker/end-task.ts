@@ -55,7 +55,7 @@ const VERBS = { completed: 'complete', failed: 'fail', cancelled: 'cancel', revo
 async function isNotOpenedYet(parts: Parts, caller: Caller, name: string): Promise<boolean> {
   if (!name.startsWith('ref:') || caller.principal.kind === 'tool' || caller.token) return false;
   try {
-    await findTaskId(parts, name, caller.name);
+    await findTaskId(parts, name, caller);
     return false;
   } catch (error) {
     if (error instanceof BrokerError && error.code === 'not_found')

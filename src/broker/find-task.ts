@@ -3,6 +3,7 @@ import { BrokerError } from '../core/errors.js';
 import { isId } from '../core/ids.js';
 import { parseScope } from '../core/scope.js';
 import { currentBundle } from './authenticate.js';
+import type { Caller } from './caller.js';
 import type { Parts } from './parts.js';
 import { notFound } from './refusal.js';
 
@@ -16,14 +17,20 @@ export function refIn(name: string): string | undefined {
 
 /**
  * The id of the task a caller names by id or by `ref:<ref>`. A ref is looked up among the caller's own, and then, for an agent that was
- * handed its orchestrator's ref, among those of the declared orchestrators; whether the caller may see the task is decided later.
+ * handed its orchestrator's ref (and for operators), among those of the declared orchestrators; whether the caller may see the task is decided later.
  */
-export async function findTaskId(parts: Parts, name: string, callerName: string): Promise<string> {
+export async function findTaskId(
+  parts: Parts,
+  name: string,
+  caller: Pick<Caller, 'name' | 'principal'>,
+): Promise<string> {
   if (isId('tsk', name)) return name;
   const ref = refIn(name);
   if (ref === undefined) throw notFound('task', 'neither an id nor a ref');
-  const own = await parts.views.taskIdByRef(callerName, ref);
+  const own = await parts.views.taskIdByRef(caller.name, ref);
   if (own) return own;
+  // What another orchestrator calls the same is none of this one's business.
+  if (caller.principal.kind === 'orchestrator') throw notFound('task', `no task has ref ${ref}`);
   const openers = currentBundle(parts)
     .workloads.filter((workload) => workload.role === 'orchestrator' && !workload.spiffeId.endsWith('/*'))
     .slice(0, ORCHESTRATORS_ASKED_MAX);

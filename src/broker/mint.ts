@@ -14,6 +14,7 @@ import { mintOperatorToken } from './mint-operator-token.js';
 import { openOwnTask } from './open-own-task.js';
 import type { Parts } from './parts.js';
 import { allOf, declarationOf, mintContext, principalEntity, toolEntity } from './questions.js';
+import { recordingStrangers } from './record-strangers.js';
 import { deniedBy, notFound, record, recordingRefusals, refusedCommit } from './refusal.js';
 import { type Requester, readRequester, requesterName, requesterPerson } from './requester.js';
 import { resourceAskedFor, toolsAskedFor } from './scope-asked-for.js';
@@ -42,10 +43,11 @@ const READS_MAX = 3;
  * lease carries the position that was read before the decision, so that no stop in between can be slipped past.
  */
 export async function mint(parts: Parts, request: MintRequest): Promise<Minted> {
-  const requester = await readRequester(parts, request);
-  const { agent } = requester;
-  if (!agent) return mintOperatorToken(parts, request, requester);
-  const asking = introduce(parts, request, { ...requester, agent });
+  const { requester, asking } = await recordingStrangers(parts, request.evidence, async () => {
+    const who = await readRequester(parts, request);
+    return { requester: who, asking: who.agent && introduce(parts, request, { ...who, agent: who.agent }) };
+  });
+  if (!asking) return mintOperatorToken(parts, request, requester);
   const about = { action: 'mint', ...(asking.audience && { resource: asking.audience }) };
   return recordingRefusals(parts, asking.caller, about, async () => {
     const taskId = await nameTask(parts, asking);
@@ -109,7 +111,7 @@ async function nameTask(parts: Parts, asking: Asking): Promise<string> {
     if (!implied) return openOwnTask(parts, caller, named.open);
     throw new BrokerError('invalid_request', 'A token that is passed on already has its task.');
   }
-  const stated = named.name === undefined ? undefined : await findTaskId(parts, named.name, caller.name);
+  const stated = named.name === undefined ? undefined : await findTaskId(parts, named.name, caller);
   const taskId = stated ?? implied;
   if (taskId === undefined) {
     throw new BrokerError(

@@ -61,7 +61,7 @@ function operate(parts: Parts, caller: Caller, action: PolicyAction, secondPerso
  * is asked whether or not there was one.
  */
 export async function reachTask(parts: Parts, caller: Caller, name: string): Promise<TaskInReach> {
-  const taskId = await findTaskId(parts, name, caller.name);
+  const taskId = await findTaskId(parts, name, caller);
   const reading = await parts.ledger.read({ taskId, nowMs: parts.clock.now() });
   const operator = mayOperate(parts, caller, 'view');
   const tasks = reading?.tasks ?? [];
