@@ -1,4 +1,4 @@
-import { parseDocument } from 'yaml';
+import { type CST, Parser, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { suggestion } from '../../core/did-you-mean.js';
 import { BrokerError } from '../../core/errors.js';
@@ -13,8 +13,12 @@ export function invalid(problems: string[]): BrokerError {
   return new BrokerError('bundle_invalid', `The bundle has ${count}; the active one stays.`, { problems: shown });
 }
 
-/** YAML 1.2 with every surprise refused: duplicate keys, aliases, custom tags, several documents. */
+/** YAML 1.2 with every surprise refused: duplicate keys, aliases, custom tags, several documents, depths that nobody writes. */
 export function readYaml(path: string, content: string, problems: string[]): unknown {
+  if (isTooDeep(content)) {
+    problems.push(`${path}: is nested too deeply`);
+    return undefined;
+  }
   const document = parseDocument(content, { version: '1.2', schema: 'core', uniqueKeys: true, strict: true });
   const faults = [...document.errors, ...document.warnings];
   for (const fault of faults) {
@@ -24,12 +28,33 @@ export function readYaml(path: string, content: string, problems: string[]): unk
   if (faults.length > 0) return undefined;
   try {
     const value: unknown = document.toJS({ maxAliasCount: 0 });
+    // Whatever reads the value later would skip this name without a word.
+    if (/\b__proto__\b/.test(content)) {
+      problems.push(`${path}: __proto__ is not a name that can be used here`);
+      return undefined;
+    }
     if (typeof value === 'object' && value !== null) return value;
     problems.push(`${path}: is empty; write one declaration, or a list of them`);
   } catch {
     problems.push(`${path}: uses an alias (*name); write the value out`);
   }
   return undefined;
+}
+
+/** Levels of YAML's syntax tree, about three for each level that somebody wrote. */
+const DEPTH_MAX = 64;
+
+/** Looked at before anything is composed: composing recurses, and deep enough it takes the process down. */
+function isTooDeep(content: string): boolean {
+  const todo: { token: object; depth: number }[] = [];
+  for (const token of new Parser().parse(content)) todo.push({ token, depth: 1 });
+  for (let next = todo.pop(); next !== undefined; next = todo.pop()) {
+    if (next.depth > DEPTH_MAX) return true;
+    for (const inner of Object.values(next.token as CST.Token)) {
+      if (typeof inner === 'object' && inner !== null) todo.push({ token: inner, depth: next.depth + 1 });
+    }
+  }
+  return false;
 }
 
 function firstLine(message: string): string {

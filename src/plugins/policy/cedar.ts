@@ -1,5 +1,4 @@
-import './v8-flag.js';
-import * as engine from '@cedar-policy/cedar-wasm/nodejs';
+import type { AuthorizationAnswer, CheckParseAnswer, Context, ValidationAnswer } from '@cedar-policy/cedar-wasm/nodejs';
 import { z } from 'zod';
 import type { Bundle } from '../../core/bundle.js';
 import type { Decision, PolicyQuestion } from '../../core/decision.js';
@@ -7,6 +6,7 @@ import type { Clock } from '../../core/time.js';
 import { definePlugin } from '../plugin.js';
 import { invalid } from './bundle-problems.js';
 import type { PolicyEngine, PreparedPolicy } from './contract.js';
+import { engineNumber, withEngine } from './engine.js';
 import { strictest } from './limits.js';
 import { isDeclared, nearestMiss, undeclaredWorkload } from './nearest-miss.js';
 import { type Policy, readPolicies } from './policy-text.js';
@@ -166,11 +166,13 @@ function limitsCalls(policy: Policy): boolean {
 /** The engine's own complaints, by policy; its warnings too, since a policy that can never apply is a mistake. */
 function validate(schema: string, policies: Policy[]): string[] {
   const byId = new Map(policies.map((policy) => [policy.id, policy]));
-  const answer = engine.validate({
-    schema,
-    policies: { staticPolicies: textsOf(policies) },
-    validationSettings: { mode: 'strict' },
-  });
+  let answer: ValidationAnswer;
+  try {
+    const set = { staticPolicies: textsOf(policies) };
+    answer = withEngine((engine) => engine.validate({ schema, policies: set, validationSettings: { mode: 'strict' } }));
+  } catch {
+    return ['policies/: are too much for the policy engine; divide the longest ones'];
+  }
   if (answer.type === 'failure') return answer.errors.map((error) => `policies/: ${error.message}`);
   const wrong = new Set(answer.validationErrors.map(({ policyId }) => policyId));
   const warnings = answer.validationWarnings.filter(({ policyId }) => !wrong.has(policyId));
@@ -204,6 +206,8 @@ class Place {
   readonly #schema: string;
   readonly #slices: Slice[];
   #number = -1;
+  /** The instance of the engine that holds it. */
+  #engine = -1;
   #lastUsed = 0;
 
   constructor(schema: string, slices: Slice[]) {
@@ -211,16 +215,18 @@ class Place {
     this.#slices = slices;
   }
 
-  ask(slice: Slice, asked: EngineQuestion): engine.AuthorizationAnswer {
-    if (Place.#owners[this.#number] !== this) this.take();
+  ask(slice: Slice, asked: EngineQuestion): AuthorizationAnswer {
+    if (Place.#owners[this.#number] !== this || this.#engine !== engineNumber()) this.take();
     this.#lastUsed = ++Place.#clock;
-    return engine.statefulIsAuthorized({
-      ...asked,
-      context: asked.context as engine.Context,
-      validateRequest: true,
-      preparsedSchemaName: `place-${this.#number}`,
-      preparsedPolicySetId: `place-${this.#number}-${slice.number}`,
-    });
+    return withEngine((engine) =>
+      engine.statefulIsAuthorized({
+        ...asked,
+        context: asked.context as Context,
+        validateRequest: true,
+        preparsedSchemaName: `place-${this.#number}`,
+        preparsedPolicySetId: `place-${this.#number}-${slice.number}`,
+      }),
+    );
   }
 
   take(): void {
@@ -228,16 +234,18 @@ class Place {
     const number = used.indexOf(Math.min(...used));
     // Nobody owns it until all of it is there: a failure in the middle leaves no half of two bundles.
     Place.#owners[number] = undefined;
-    ready(engine.preparseSchema(`place-${number}`, this.#schema));
+    ready(withEngine((engine) => engine.preparseSchema(`place-${number}`, this.#schema)));
     for (const slice of this.#slices) {
-      ready(engine.preparsePolicySet(`place-${number}-${slice.number}`, { staticPolicies: textsOf(slice.policies) }));
+      const set = { staticPolicies: textsOf(slice.policies) };
+      ready(withEngine((engine) => engine.preparsePolicySet(`place-${number}-${slice.number}`, set)));
     }
     Place.#owners[number] = this;
     this.#number = number;
+    this.#engine = engineNumber();
     this.#lastUsed = ++Place.#clock;
   }
 }
 
-function ready(answer: engine.CheckParseAnswer): void {
+function ready(answer: CheckParseAnswer): void {
   if (answer.type === 'failure') throw new Error(`policies cannot be prepared: ${answer.errors[0]?.message}`);
 }

@@ -1,10 +1,10 @@
-import './v8-flag.js';
-import * as engine from '@cedar-policy/cedar-wasm/nodejs';
+import type { Clause, Context, Expr, PolicyJson } from '@cedar-policy/cedar-wasm/nodejs';
 import { type Bundle, findWorkload, nearestWorkload, resourceOfTool } from '../../core/bundle.js';
 import type { Decision, PolicyEntity, PolicyQuestion } from '../../core/decision.js';
 import { suggestion } from '../../core/did-you-mean.js';
 import { parseSpiffeId, pathOf } from '../../core/spiffe-id.js';
 import type { EpochMs } from '../../core/time.js';
+import { withEngine } from './engine.js';
 import type { Policy } from './policy-text.js';
 import { type EngineQuestion, toEngine } from './question.js';
 import type { DeclaredAttributes } from './schema.js';
@@ -130,17 +130,20 @@ function nearestWords({ policy, words }: Miss): string {
 }
 
 /** True or false, or undefined when the engine cannot evaluate it on its own. */
-function holds(clause: engine.Clause, asked: EngineQuestion): boolean | undefined {
-  const answer = engine.isAuthorized({
-    ...asked,
-    context: asked.context as engine.Context,
-    policies: { staticPolicies: { one: { ...ANYTHING, conditions: [clause] } } },
-  });
-  if (answer.type === 'failure' || answer.response.diagnostics.errors.length > 0) return undefined;
-  return answer.response.decision === 'allow';
+function holds(clause: Clause, asked: EngineQuestion): boolean | undefined {
+  const policies = { staticPolicies: { one: { ...ANYTHING, conditions: [clause] } } };
+  try {
+    const answer = withEngine((engine) =>
+      engine.isAuthorized({ ...asked, context: asked.context as Context, policies }),
+    );
+    if (answer.type === 'failure' || answer.response.diagnostics.errors.length > 0) return undefined;
+    return answer.response.decision === 'allow';
+  } catch {
+    return undefined;
+  }
 }
 
-const ANYTHING: engine.PolicyJson = {
+const ANYTHING: PolicyJson = {
   effect: 'permit',
   principal: { op: 'All' },
   action: { op: 'All' },
@@ -148,7 +151,7 @@ const ANYTHING: engine.PolicyJson = {
   conditions: [],
 };
 
-function spokenCondition(kind: 'when' | 'unless', condition: engine.Expr, asked: EngineQuestion): string {
+function spokenCondition(kind: 'when' | 'unless', condition: Expr, asked: EngineQuestion): string {
   const text = textOf(condition);
   if (kind === 'unless') return `not (${text})`;
   if (text === 'principal.tools.contains(resource.name)')
@@ -161,11 +164,21 @@ function spokenCondition(kind: 'when' | 'unless', condition: engine.Expr, asked:
 }
 
 /** An expression in Cedar's own notation. */
-function textOf(body: engine.Expr): string {
-  const answer = engine.policyToText({ ...ANYTHING, conditions: [{ kind: 'when', body }] });
-  if (answer.type === 'failure') return 'one of its conditions holds';
-  const text = /when \{\s*([\s\S]*?)\s*\};?\s*$/.exec(answer.text)?.[1] ?? answer.text;
+function textOf(body: Expr): string {
+  const written = inCedar({ ...ANYTHING, conditions: [{ kind: 'when', body }] });
+  const text = /when \{\s*([\s\S]*?)\s*\};?\s*$/.exec(written)?.[1];
+  if (text === undefined) return 'one of its conditions holds';
   return text
     .replace(/\s+/g, ' ')
     .replace(/^\((.*)\)$/, (whole, inner: string) => (/^[^()]*$/.test(inner) ? inner : whole));
+}
+
+/** Empty for what the engine cannot write down, such as something nested very deeply. */
+function inCedar(policy: PolicyJson): string {
+  try {
+    const answer = withEngine((engine) => engine.policyToText(policy));
+    return answer.type === 'success' ? answer.text : '';
+  } catch {
+    return '';
+  }
 }

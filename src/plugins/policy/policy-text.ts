@@ -1,6 +1,6 @@
-import './v8-flag.js';
-import * as cedar from '@cedar-policy/cedar-wasm/nodejs';
+import type { PolicyJson } from '@cedar-policy/cedar-wasm/nodejs';
 import type { Limits } from '../../core/decision.js';
+import { withEngine } from './engine.js';
 import { readLimits } from './limits.js';
 import { type ReadPath, readPathsOf } from './reads.js';
 
@@ -11,12 +11,14 @@ export interface Policy {
   file: string;
   text: string;
   effect: 'permit' | 'forbid';
-  json: cedar.PolicyJson;
+  json: PolicyJson;
   limits: Limits;
   reads: ReadPath[];
 }
 
 const POLICIES_MAX = 5_000;
+/** Levels of a policy's JSON; the engine's own stack ends at several times this. */
+const DEPTH_MAX = 256;
 const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 /** Every policy of the bundle's `.cedar` files; what is wrong with one goes to `problems`, and the others are still read. */
@@ -41,7 +43,8 @@ export function readPolicies(files: Map<string, string>, problems: string[]): Po
 }
 
 function partsOf(file: string, content: string, problems: string[]): { text: string; line: number }[] {
-  const answer = cedar.policySetTextToParts(content);
+  const answer = attempt(file, problems, () => withEngine((engine) => engine.policySetTextToParts(content)));
+  if (answer === undefined) return [];
   if (answer.type === 'failure') {
     for (const error of answer.errors) {
       const start = error.sourceLocations?.[0]?.start;
@@ -69,12 +72,17 @@ function partsOf(file: string, content: string, problems: string[]): { text: str
 }
 
 function readPolicy(file: string, where: string, text: string, problems: string[]): Policy | undefined {
-  const answer = cedar.policyToJson(text);
+  const answer = attempt(where, problems, () => withEngine((engine) => engine.policyToJson(text)));
+  if (answer === undefined) return undefined;
   if (answer.type === 'failure') {
     problems.push(...answer.errors.map((error) => `${where}: ${error.message}`));
     return undefined;
   }
   const json = answer.json;
+  if (isDeeperThan(json, DEPTH_MAX)) {
+    problems.push(`${where}: is nested too deeply; divide it into several policies`);
+    return undefined;
+  }
   const annotations = (json.annotations ?? {}) as Record<string, string>;
   const id = annotations['id'];
   if (id === undefined || !ID.test(id)) {
@@ -91,4 +99,21 @@ function readPolicy(file: string, where: string, text: string, problems: string[
 /** The engine counts bytes of UTF-8. */
 function lineAt(content: string, byte: number): number {
   return Buffer.from(content).subarray(0, byte).toString().split('\n').length;
+}
+
+/** The engine throws on what it cannot bear, instead of answering. */
+function attempt<Answer>(where: string, problems: string[], use: () => Answer): Answer | undefined {
+  try {
+    return use();
+  } catch {
+    problems.push(
+      `${where}: is too much for the policy engine, most likely nested too deeply; divide it into several policies`,
+    );
+    return undefined;
+  }
+}
+
+function isDeeperThan(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return levels === 0 || Object.values(value).some((each) => isDeeperThan(each, levels - 1));
 }

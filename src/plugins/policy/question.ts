@@ -44,15 +44,13 @@ export function toEngine(
     principalEntity(question.principal, principal),
     resourceEntity(question.resource, resource, bundle),
   ];
-  return {
-    asked: { principal, action: { type: 'Action', id: question.action }, resource, context, entities },
-    errors,
-  };
+  const asked = { principal, action: { type: 'Action', id: question.action }, resource, context, entities };
+  return { asked: clean(asked, 'the question', DEPTH_MAX, errors) as EngineQuestion, errors };
 }
 
 function principalEntity(entity: PolicyEntity, uid: EntityUidJson): EntityJson {
   const { labels, ...attributes } = entity.attributes;
-  const attrs = withoutUndefined(attributes) as EntityJson['attrs'];
+  const attrs = attributes as EntityJson['attrs'];
   return isRecord(labels)
     ? { uid, attrs, parents: [], tags: labels as NonNullable<EntityJson['tags']> }
     : { uid, attrs, parents: [] };
@@ -61,7 +59,7 @@ function principalEntity(entity: PolicyEntity, uid: EntityUidJson): EntityJson {
 /** What the bundle says of a thing stands for what the question leaves out. */
 function resourceEntity(entity: PolicyEntity, uid: EntityUidJson, bundle: Bundle): EntityJson {
   const known = knownOf(entity, bundle);
-  const attrs = withoutUndefined({ ...known, ...entity.attributes }) as EntityJson['attrs'];
+  const attrs = { ...known, ...definedOf(entity.attributes) } as EntityJson['attrs'];
   const api = entity.type === 'Tool' ? attrs['api'] : undefined;
   return { uid, attrs, parents: typeof api === 'string' ? [{ type: 'Api', id: api }] : [] };
 }
@@ -158,6 +156,43 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function withoutUndefined(record: Record<string, unknown>): Record<string, unknown> {
+function definedOf(record: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined));
+}
+
+const DEPTH_MAX = 10;
+const LONE_SURROGATE = /\p{Surrogate}/u;
+
+/**
+ * A plain copy with nothing in it that the engine would choke on: text that is no Unicode, numbers that are no safe integers, null,
+ * anything but JSON, too many levels, and keys that mean something to it (`__entity`, `__extn`).
+ */
+function clean(value: unknown, where: string, levels: number, errors: string[]): unknown {
+  switch (typeof value) {
+    case 'boolean':
+      return value;
+    case 'string':
+      if (LONE_SURROGATE.test(value)) errors.push(`${where} is not well-formed text`);
+      return value;
+    case 'number':
+      if (!Number.isSafeInteger(value)) errors.push(`${where} is not a whole number`);
+      return value;
+    case 'object':
+      if (value === null || levels === 0) break;
+      if (Array.isArray(value)) return value.map((each) => clean(each, where, levels - 1, errors));
+      return cleanRecord(value as Record<string, unknown>, where, levels, errors);
+  }
+  errors.push(`${where} is nothing that a policy can read`);
+  return undefined;
+}
+
+function cleanRecord(record: Record<string, unknown>, where: string, levels: number, errors: string[]): unknown {
+  const copy: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(record)) {
+    if (value === undefined) continue;
+    if (name.startsWith('__') || LONE_SURROGATE.test(name))
+      errors.push(`${where} has a name that policies cannot have`);
+    else copy[name] = clean(value, name, levels - 1, errors);
+  }
+  return copy;
 }
