@@ -2,7 +2,7 @@ import type { Clock } from '../../core/time.js';
 import type { BundleContent } from './bundle-document.js';
 import { factsOf } from './certificate-facts.js';
 import type { IdentityEvent, TrustBundle, TrustBundles } from './contract.js';
-import type { BundleSource } from './sources/source.js';
+import type { BundleSource, SetTimer } from './sources/source.js';
 import { x509KeyId } from './x509-svid.js';
 
 export interface FollowedSource {
@@ -14,7 +14,11 @@ export interface FollowedSource {
 export interface FollowDeps {
   clock: Clock;
   observe?: ((event: IdentityEvent) => void) | undefined;
+  setTimer: SetTimer;
 }
+
+/** A source that does not answer at all holds up the start no longer than this. */
+const FIRST_LOOK_MS_MAX = 5_000;
 
 interface Followed {
   source: BundleSource;
@@ -30,8 +34,8 @@ export interface FollowedBundles extends TrustBundles {
 }
 
 /**
- * Starts to follow every source and resolves when each has been looked at once, successfully or not: a source that is down
- * keeps nobody from starting, its domain is `unavailable` until it answers.
+ * Starts to follow every source and resolves when each has been looked at once, successfully or not, or after 5 s: a source that
+ * is down keeps nobody from starting, its domain is `unavailable` until it answers.
  */
 export async function followBundles(sources: FollowedSource[], deps: FollowDeps): Promise<FollowedBundles> {
   const all = new Map<string, Followed>();
@@ -66,19 +70,20 @@ export async function followBundles(sources: FollowedSource[], deps: FollowDeps)
   };
 
   const fail = (name: string, followed: Followed, problem: string) => {
+    // A source that stays down is tried for ever; it is news once.
+    if (followed.problem === problem) return;
     followed.problem = problem;
     deps.observe?.({ type: 'bundle_failed', name, problem });
   };
 
   for (const { name, source } of sources) all.set(name, { source, keys: new Map() });
-  await Promise.all(
-    [...all].map(([name, followed]) =>
-      followed.source.start({
-        deliver: (content) => take(name, followed, content),
-        fail: (problem) => fail(name, followed, problem),
-      }),
-    ),
+  const looks = [...all].map(([name, followed]) =>
+    followed.source.start({
+      deliver: (content) => take(name, followed, content),
+      fail: (problem) => fail(name, followed, problem),
+    }),
   );
+  await firstLooks(looks, deps.setTimer);
 
   return {
     get: (name) => all.get(name)?.bundle,
@@ -101,6 +106,15 @@ export async function followBundles(sources: FollowedSource[], deps: FollowDeps)
       await Promise.all([...all.values()].map(({ source }) => source.close()));
     },
   };
+}
+
+async function firstLooks(looks: Promise<void>[], setTimer: SetTimer): Promise<void> {
+  let cancel = () => {};
+  const tooLong = new Promise<void>((resolve) => {
+    cancel = setTimer(resolve, FIRST_LOOK_MS_MAX);
+  });
+  await Promise.race([Promise.all(looks), tooLong]);
+  cancel();
 }
 
 /** Every key id of the content, with what identifies the key itself. An X.509 id already is a hash of its key. */

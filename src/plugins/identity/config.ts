@@ -138,7 +138,6 @@ export type TrustDomainConfig = IdentityConfig['trust_domains'][number];
 export type OidcIssuer = IdentityConfig['oidc_issuers'][number];
 export type WorkloadIssuer = Extract<OidcIssuer, { kind: 'workload' }>;
 export type PeopleIssuer = Extract<OidcIssuer, { kind: 'people' }>;
-export type OidcKeys = OidcIssuer['keys'];
 
 function isPlainHttpsUrl(text: string): boolean {
   if (!URL.canParse(text)) return false;

@@ -44,7 +44,7 @@ export async function createIdentity(
     source: await createBundleSource(source, name, sourceDeps),
   }));
   const issuers = config.oidc_issuers.map((issuer) => ({ name: issuer.issuer, source: keySource(issuer, sourceDeps) }));
-  const bundles = await followBundles([...(await Promise.all(domains)), ...issuers], deps);
+  const bundles = await followBundles([...(await Promise.all(domains)), ...issuers], { ...deps, ...sourceDeps });
   return { proof: identityProof(config, bundles, deps), bundles };
 }
 

@@ -172,7 +172,7 @@ async function following() {
       { name: 'a.example', source: sources.a },
       { name: 'b.example', source: sources.b },
     ],
-    { clock, observe: (event) => events.push(event) },
+    { clock, observe: (event) => events.push(event), setTimer: () => () => {} },
   );
   const moves: string[] = [];
   bundles.onKeysGone((ids) => moves.push(...ids.map((id) => `- ${id}`)));
@@ -213,6 +213,20 @@ describe('following a bundle', () => {
     deliver(one);
     expect(bundles.status()[0]).toMatchObject({ ok: true, keys: 1 });
     expect(bundles.status()[0]).not.toHaveProperty('problem');
+  });
+
+  it('a source that stays down is news once', async () => {
+    const { sources, events, deliver } = await following();
+    for (const problem of ['down', 'down', 'down', 'status 500', 'down']) sources.a.listener.fail(problem);
+    deliver(one);
+    sources.a.listener.fail('down');
+    expect(events.map((event) => ('problem' in event ? event.problem : event.type))).toEqual([
+      'down',
+      'status 500',
+      'down',
+      'bundle_changed',
+      'down',
+    ]);
   });
 
   it('the same keys are the same bundle, only fetched later', async () => {

@@ -8,6 +8,8 @@ export interface FetchOptions {
   tokenFile?: string;
   bytesMax?: number;
   timeoutMs?: number;
+  /** Gives up at once. */
+  signal?: AbortSignal;
 }
 
 const BYTES_MAX = 1024 * 1024;
@@ -20,7 +22,8 @@ const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
  * itself was, and are never stored (SPIFFE_Federation.md section 5.2.2). Anything but a 200 with UTF-8 throws.
  */
 export async function fetchDocument(address: string, options: FetchOptions = {}): Promise<string> {
-  const signal = AbortSignal.timeout(options.timeoutMs ?? TIMEOUT_MS);
+  const timeout = AbortSignal.timeout(options.timeoutMs ?? TIMEOUT_MS);
+  const signal = options.signal ? AbortSignal.any([timeout, options.signal]) : timeout;
   const ca = options.caFile === undefined ? undefined : await readFile(options.caFile);
   const token = options.tokenFile === undefined ? undefined : (await readFile(options.tokenFile, 'utf8')).trim();
   let url = checked(address);

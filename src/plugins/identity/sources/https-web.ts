@@ -22,7 +22,7 @@ export const httpsWebSource = {
   ): BundleSource {
     return polledSource({
       description: `https_web ${config.url}`,
-      look: async () => readSpiffeBundle(await fetchDocument(config.url, fetchOptions(config))),
+      look: async (signal) => readSpiffeBundle(await fetchDocument(config.url, fetchOptions(config, signal))),
       setTimer,
       intervalMs: INTERVAL_MS,
     });
@@ -35,7 +35,7 @@ export function jwksUriSource(
 ): BundleSource {
   return polledSource({
     description: `jwks_uri ${config.jwks_uri}`,
-    look: async () => readJwks(await fetchDocument(config.jwks_uri, fetchOptions(config)), ['sig']),
+    look: async (signal) => readJwks(await fetchDocument(config.jwks_uri, fetchOptions(config, signal)), ['sig']),
     setTimer,
     intervalMs: INTERVAL_MS,
   });
@@ -50,11 +50,11 @@ export function discoverySource(
   const address = `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`;
   return polledSource({
     description: `discovery ${issuer}`,
-    look: async () => {
-      const metadata = readMetadata(await fetchDocument(address, fetchOptions(config)));
+    look: async (signal) => {
+      const metadata = readMetadata(await fetchDocument(address, fetchOptions(config, signal)));
       if (metadata['issuer'] !== issuer) throw new Error('the metadata is another issuer’s');
       if (typeof metadata['jwks_uri'] !== 'string') throw new Error('the metadata has no jwks_uri');
-      return readJwks(await fetchDocument(metadata['jwks_uri'], fetchOptions(config)), ['sig']);
+      return readJwks(await fetchDocument(metadata['jwks_uri'], fetchOptions(config, signal)), ['sig']);
     },
     setTimer,
     intervalMs: INTERVAL_MS,
@@ -70,8 +70,12 @@ function readMetadata(text: string): Record<string, unknown> {
   }
 }
 
-function fetchOptions(config: { ca_file?: string | undefined; token_file?: string | undefined }): FetchOptions {
+function fetchOptions(
+  config: { ca_file?: string | undefined; token_file?: string | undefined },
+  signal: AbortSignal,
+): FetchOptions {
   return {
+    signal,
     ...(config.ca_file === undefined ? {} : { caFile: config.ca_file }),
     ...(config.token_file === undefined ? {} : { tokenFile: config.token_file }),
   };

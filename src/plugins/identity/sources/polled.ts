@@ -3,8 +3,8 @@ import type { BundleSource, SetTimer, SourceListener } from './source.js';
 
 export interface PolledOptions {
   description: string;
-  /** One look. It has to end by itself: with content, or by throwing. */
-  look(): Promise<BundleContent>;
+  /** One look. It has to end by itself: with content, or by throwing; and at once when the signal says so. */
+  look(signal: AbortSignal): Promise<BundleContent>;
   setTimer: SetTimer;
   /** How long to wait after a look that said nothing about it. */
   intervalMs: number;
@@ -24,22 +24,22 @@ export function polledSource(options: PolledOptions): BundleSource {
   let listener: SourceListener | undefined;
   let running: Promise<void> | undefined;
   let cancel = () => {};
-  let closed = false;
+  const ending = new AbortController();
   let failures = 0;
   let intervalMs = options.intervalMs;
 
   const once = async () => {
     cancel();
     try {
-      const content = await options.look();
+      const content = await options.look(ending.signal);
       failures = 0;
       intervalMs = clamp(content.refreshHintMs ?? options.intervalMs, options.intervalMsMax ?? INTERVAL_MS_MAX);
-      if (!closed) listener?.deliver(content);
+      if (!ending.signal.aborted) listener?.deliver(content);
     } catch (error) {
       failures += 1;
-      if (!closed) listener?.fail(error instanceof Error ? error.message : 'failed');
+      if (!ending.signal.aborted) listener?.fail(error instanceof Error ? error.message : 'failed');
     }
-    if (closed) return;
+    if (ending.signal.aborted) return;
     const retryMs = RETRY_MS_FIRST * 2 ** Math.min(failures - 1, 10);
     cancel = options.setTimer(() => void refresh(), failures === 0 ? intervalMs : Math.min(retryMs, intervalMs));
   };
@@ -59,7 +59,7 @@ export function polledSource(options: PolledOptions): BundleSource {
     },
     refresh,
     async close() {
-      closed = true;
+      ending.abort();
       cancel();
       await running;
     },

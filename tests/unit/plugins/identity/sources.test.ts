@@ -9,7 +9,7 @@ import { createIdentity } from '../../../../src/plugins/identity/identity.js';
 import { fetchDocument } from '../../../../src/plugins/identity/sources/fetch-document.js';
 import { bundleDocument, certificateAuthority, jwtAuthority } from '../../../fakes/issuing.js';
 import { VirtualClock } from '../../../fakes/virtual-clock.js';
-import { handTimer } from './hand-timer.js';
+import { handTimer, until } from './hand-timer.js';
 
 const authority = jwtAuthority();
 const other = jwtAuthority({ kid: 'key-2', number: 1 });
@@ -235,6 +235,21 @@ describe('a bundle from an https_web endpoint', () => {
     await expect(proof.jwt(svid())).rejects.toMatchObject({ code: 'identity_rejected' });
     await bundles.close();
   });
+});
+
+it('an endpoint that does not answer holds up the start for 5 s, and closing for nothing', async () => {
+  answer = () => {};
+  const timer = handTimer();
+  const config = identityConfig.parse({
+    trust_domains: [{ name: 'prod.example', source: { kind: 'https_web', url: `${origin}/bundle`, ca_file: caFile } }],
+  });
+  const starting = createIdentity(config, { clock, issuer: BROKER, setTimer: timer.setTimer });
+  await until(() => seen.length === 1 && timer.delays().length === 1);
+  expect(timer.delays()).toEqual([5_000]);
+  timer.fireNext();
+  const { bundles } = await starting;
+  expect(bundles.status()).toMatchObject([{ ok: false, keys: 0 }]);
+  await bundles.close();
 });
 
 describe('the keys of an OIDC issuer', () => {
