@@ -139,6 +139,10 @@ export class FakeIssuer {
     for (const stream of this.#streams) stream.write(text);
   }
 
+  sendBytes(bytes: Buffer): void {
+    for (const stream of this.#streams) stream.write(bytes);
+  }
+
   /** Ends every stream cleanly, or cuts it. */
   cut(how: 'end' | 'destroy' = 'destroy'): void {
     for (const stream of this.#streams) how === 'end' ? stream.end() : stream.destroy();
