@@ -66,7 +66,7 @@ export async function openDoor({
   const parts = fakeParts({ ...options, ...(given && { parts: given as Partial<Parts> }) });
   if (!given?.identity) parts.identity = new WireIdentity(parts.clock);
   const door = await openHttpDoor(parts, {
-    plain: { host: '127.0.0.1', port: 0 },
+    plain: options.plain ?? { host: '127.0.0.1', port: 0 },
     checkReplies: true,
     ...(options.mtls && { mtls: options.mtls }),
     ...(options.limits && { limits: options.limits }),
