@@ -457,14 +457,14 @@ export class FakeLedger implements Ledger {
           other.task.generation > one.task.generation,
       );
       // A resume that was itself lost is not repeated: its generation is, so that no old decision fits.
-      const state_ = one.resumed || (one.task.state === 'suspended' && resumedSince) ? task.state : one.task.state;
-      task.state = state_;
+      if (!one.resumed && !(one.task.state === 'suspended' && resumedSince)) task.state = one.task.state;
       task.generation = one.task.generation;
       task.context = structuredClone(one.task.context);
       // The copy knows of cuts that came before it, whoever made them.
-      if (one.cut || (one.task.cutAt !== undefined && one.task.cutAt !== task.cutAt)) this.#cut(task, nowMs);
-      if (task.state === 'suspended') this.#line.makeDue('drain-task', task.id, nowMs);
-      else this.#line.makeDue('re-evaluate-task', task.id, nowMs);
+      const cut = one.cut || (one.task.cutAt !== undefined && one.task.cutAt !== task.cutAt);
+      if (cut) this.#cut(task, nowMs);
+      if (cut || task.state === 'suspended') this.#line.makeDue('drain-task', task.id, nowMs);
+      this.#line.makeDue('re-evaluate-task', task.id, nowMs);
     } else if (one.kind === 'bundle') {
       if (!state.bundles.has(one.digest)) this.#activate(one.digest, one.files, nowMs);
     } else if (one.kind === 'revocation') {

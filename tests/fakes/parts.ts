@@ -1,4 +1,5 @@
 import type { BrokerSettings, Parts } from '../../src/broker/parts.js';
+import type { Bundle } from '../../src/core/bundle.js';
 import type { OperationalEvent } from '../../src/core/observe.js';
 import { selectorHash } from '../../src/core/selector.js';
 import { FakeIdentity, FakeTrustBundles } from './identity.js';
@@ -47,6 +48,10 @@ export interface FakePartsOptions {
   clock?: VirtualClock;
   /** A second broker on the same line: give it the first one's. */
   line?: Line;
+  /** Instead of stores of its own. */
+  stores?: FakeStores;
+  /** All known to this broker; the first is active on a new line. Default: the sample. */
+  bundles?: { bundle: Bundle; rule?: Rule }[];
   bugs?: LedgerBugs;
   rule?: Rule;
   settings?: Partial<BrokerSettings>;
@@ -57,17 +62,20 @@ export interface FakePartsOptions {
 /** One broker in memory: a sample bundle is active (fakes/policy.ts), policy allows everything unless `rule` says otherwise. */
 export function fakeParts(options: FakePartsOptions = {}): FakeParts {
   const clock = options.clock ?? new VirtualClock();
-  const bundle = fakeBundle('sample');
+  const bundles = options.bundles ?? [{ bundle: fakeBundle('sample') }];
+  const active = bundles[0]?.bundle;
   const settings = { ...FAKE_SETTINGS, ...options.settings };
-  const stores = fakeStores({
-    clock,
-    cell: settings.cell,
-    bundle: { digest: bundle.digest, files: bundle.files },
-    ...(options.line && { line: options.line }),
-    ...(options.bugs && { bugs: options.bugs }),
-  });
+  const stores =
+    options.stores ??
+    fakeStores({
+      clock,
+      cell: settings.cell,
+      ...(active && { bundle: { digest: active.digest, files: active.files } }),
+      ...(options.line && { line: options.line }),
+      ...(options.bugs && { bugs: options.bugs }),
+    });
   const policies = new FakePolicies(stores.views, options.rule);
-  policies.know(bundle);
+  for (const { bundle, rule } of bundles) policies.know(bundle, rule);
   const events: OperationalEvent[] = [];
   return {
     settings,

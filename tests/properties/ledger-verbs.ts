@@ -14,6 +14,7 @@ export type WorldPolicy = (bundle: string, risk: number) => boolean;
 
 /** What the small verbs below use: the product's contracts, a make-believe backend, a policy of one number. */
 export interface Hands {
+  broker: number;
   clock: VirtualClock;
   ledger: Ledger;
   views: Views;
@@ -34,6 +35,8 @@ export interface Holder {
 export interface Given {
   lease: LeaseRecord;
   claims: TaskClaims;
+  /** The signed token, where there is one. */
+  token?: string;
 }
 
 export const KID = 'es256-world';
@@ -44,8 +47,15 @@ const WORLD_QUOTAS: Quotas = { leasesPerTask: 1_000, leasesPerAgent: 1_000, perT
 const PAGE = 2;
 const TRIES = 3;
 
+export const RISKS = ['low', 'medium', 'high'];
+
+export function riskIn(context: Record<string, unknown>): number {
+  return Math.max(0, RISKS.indexOf(String(context['risk'])));
+}
+
+/** The effective risk of a path: a child may only tighten what its parents say, whenever they say it. */
 export function riskOf(tasks: readonly TaskRecord[]): number {
-  return Math.max(0, ...tasks.map((task) => Number(task.context['risk'] ?? 0)));
+  return Math.max(0, ...tasks.map((task) => riskIn(task.context)));
 }
 
 const audit = (hands: Hands, type: Parameters<Ledger['note']>[0]['type']) => ({

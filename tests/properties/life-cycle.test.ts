@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import type { Selector } from '../../src/core/selector.js';
 import type { TerminalState } from '../../src/core/task.js';
-import { BUNDLES, HOLDERS, OPENER, World, type WorldBugs } from './world.js';
+import { ProductWorld } from './product-world.js';
+import { HOLDERS, OPENER, World, type WorldBugs } from './world.js';
 
 /** `MAYFLY_PROPERTY_RUNS` for more, `MAYFLY_PROPERTY_SEED` and `MAYFLY_PROPERTY_PATH` to see one again. */
 const RUNS = Number(process.env['MAYFLY_PROPERTY_RUNS'] ?? 200);
@@ -53,7 +54,7 @@ const selectorOf = (world: World, kind: number, which: number): Selector => {
     { team: holder.team },
     { opener: OPENER },
     { tool: 'orders.refund' },
-    { bundle: BUNDLES[which % 2] as string },
+    { bundle: world.bundles[which % 2] as string },
     ...(task ? [{ task }] : []),
     ...(token ? [{ lease: token.lease.id }] : []),
     { secret: 'orders-db' },
@@ -143,7 +144,7 @@ const commands = [
     return lock === undefined ? undefined : world.run('lift', b, world.liftLock(lock));
   }),
   verb(3, 'ActivateBundle', (world, b, x, _y, z) =>
-    start(world, 'activate', b, z, world.activateBundle(BUNDLES[x % 2] as string)),
+    start(world, 'activate', b, z, world.activateBundle(world.bundles[x % 2] as string)),
   ),
   verb(8, 'Job', (world, b, x, y, z) => {
     const queue = world.brokers[y % 2]?.schedule.jobs ?? [];
@@ -199,12 +200,12 @@ const commands = [
 
 const policies = fc.array(fc.array(fc.boolean(), { minLength: 3, maxLength: 3 }), { minLength: 2, maxLength: 2 });
 
-function lifeCycle(bugs: WorldBugs = {}) {
+function lifeCycle(Kind: typeof World, bugs: WorldBugs = {}) {
   return fc.asyncProperty(
     policies,
     fc.commands([fc.oneof(...commands)], { maxCommands: STEPS_MAX, size: 'max' }),
     async (policy, steps) => {
-      const world = new World({ bugs, policy });
+      const world = new Kind({ bugs, policy });
       await world.run(
         'start',
         0,
@@ -219,15 +220,24 @@ function lifeCycle(bugs: WorldBugs = {}) {
 }
 
 async function hunt(bugs: WorldBugs, options: { runs: number; seed: number }) {
-  return fc.check(lifeCycle(bugs), { numRuns: options.runs, seed: options.seed, endOnFailure: true });
+  return fc.check(lifeCycle(World, bugs), { numRuns: options.runs, seed: options.seed, endOnFailure: true });
 }
 
+const WORLDS: [string, typeof World][] = [
+  ['the protocol, with credentials', World],
+  ["the product's verbs", ProductWorld],
+];
+
 describe('the life cycle, whatever happens in whatever order', () => {
-  it('keeps I1 to I5, I8 to I11, I20 and I23', async () => {
-    const seed = SEED === undefined ? Date.now() & 0x7fffffff : Number(SEED);
-    const path = process.env['MAYFLY_PROPERTY_PATH'];
-    await fc.assert(lifeCycle(), { numRuns: RUNS, seed, ...(path && { path }) });
-  }, 600_000);
+  it.each(WORLDS)(
+    'keeps I1 to I5, I8 to I11, I20, I21 and I23: %s',
+    async (_name, Kind) => {
+      const seed = SEED === undefined ? Date.now() & 0x7fffffff : Number(SEED);
+      const path = process.env['MAYFLY_PROPERTY_PATH'];
+      await fc.assert(lifeCycle(Kind), { numRuns: RUNS, seed, ...(path && { path }) });
+    },
+    600_000,
+  );
 });
 
 if (process.env['MAYFLY_HUNT']) {

@@ -33,6 +33,7 @@ export class Oracle {
   readonly violations: string[] = [];
   readonly #line: Line;
   readonly #allows: WorldPolicy;
+  readonly #judgesCredentials: boolean;
   #index = 0;
   readonly #lastRead = new Map<Process, number>();
   readonly #known = new Map<string, Known>();
@@ -44,9 +45,10 @@ export class Oracle {
   readonly #refusedBy = new Map<string, Set<string>>();
   readonly #opened = new Map<string, number>();
 
-  constructor(line: Line, allows: WorldPolicy) {
+  constructor(line: Line, allows: WorldPolicy, options: { judgesCredentials: boolean }) {
     this.#line = line;
     this.#allows = allows;
+    this.#judgesCredentials = options.judgesCredentials;
   }
 
   get index(): number {
@@ -179,7 +181,7 @@ export class Oracle {
       const above = lease.path.flatMap((step) => tasks.get(step) ?? []);
       if (above.some((task) => task.state !== 'active'))
         this.#violated('I1', `${id} exists at the backend and its task is not active`);
-      this.#mustBeAllowed(lease, above);
+      if (this.#judgesCredentials) this.#mustBeAllowed(lease, above);
     }
     for (const lease of leases.values()) {
       if (lease.kind !== 'token' || lease.state !== 'active' || lease.expiresAtMs <= nowMs) continue;

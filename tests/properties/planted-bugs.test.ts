@@ -1,5 +1,6 @@
 import type { Given } from './ledger-verbs.js';
 import type { Process } from './processes.js';
+import { ProductWorld } from './product-world.js';
 import { HOLDERS, World, type WorldBugs, type WorldOptions } from './world.js';
 
 /** What happens, up to the point where the world heals and is looked at. */
@@ -10,6 +11,8 @@ interface Planted {
   tells: string;
   breaks: RegExp;
   policy?: NonNullable<WorldOptions['policy']>;
+  /** It is planted in the small verbs and cannot be in the product's. */
+  inVerbs?: true;
   scenario: Scenario;
 }
 
@@ -29,12 +32,13 @@ async function minted(world: World, task: string, holder = 0, parent?: Given): P
   return given;
 }
 
-/** Starts a verb and lets it make so many of its awaited calls. */
-async function begun(world: World, verb: Parameters<World['spawn']>[2], calls: number, broker = 0): Promise<Process> {
+/** Starts a verb and lets it run until it is about to make that call. */
+async function begun(world: World, verb: Parameters<World['spawn']>[2], until: string, broker = 0): Promise<Process> {
   const process = await world.spawn('begun', broker, verb, (given) => {
     if (given && typeof given === 'object' && 'claims' in given) world.tokens.push(given as Given);
   });
-  for (let call = 0; call < calls; call++) await world.processes.step(process);
+  while (process.waitsFor !== undefined && process.waitsFor !== until) await world.processes.step(process);
+  if (process.over) throw new Error(`it ended before ${until}: ${String(process.error)}`);
   return process;
 }
 
@@ -57,7 +61,7 @@ const PLANTED: Planted[] = [
     breaks: /^I1:/,
     scenario: async (world) => {
       const task = await open(world);
-      const issue = await begun(world, world.issue(0, task), 1);
+      const issue = await begun(world, world.issue(0, task), 'ledger.openIntent');
       await world.run('revoke', 1, world.revoke({ owner }, false));
       await doDue(world);
       await world.processes.finish(issue);
@@ -70,7 +74,7 @@ const PLANTED: Planted[] = [
     policy: [[true, false, false]],
     scenario: async (world) => {
       const task = await open(world);
-      const mint = await begun(world, world.mint(0, task), 1);
+      const mint = await begun(world, world.mint(0, task), 'ledger.commitLease');
       await world.run('context', 1, world.changeContext(task, 1));
       await doDue(world);
       await world.processes.finish(mint);
@@ -84,7 +88,7 @@ const PLANTED: Planted[] = [
     scenario: async (world) => {
       const task = await open(world);
       const child = await open(world, task);
-      const mint = await begun(world, world.mint(0, child), 1);
+      const mint = await begun(world, world.mint(0, child), 'ledger.commitLease');
       await world.run('context', 1, world.changeContext(task, 1));
       await doDue(world);
       await world.processes.finish(mint);
@@ -96,7 +100,7 @@ const PLANTED: Planted[] = [
     breaks: /^I2:/,
     scenario: async (world) => {
       const child = await open(world, await open(world));
-      const mint = await begun(world, world.mint(0, child), 1);
+      const mint = await begun(world, world.mint(0, child), 'ledger.commitLease');
       await world.run('end', 1, world.end(world.tasks[0] as string, 'completed'));
       await world.processes.finish(mint);
     },
@@ -128,9 +132,10 @@ const PLANTED: Planted[] = [
     bug: 'latePosition',
     tells: 'a token decided before a stop is dead although it was committed after it',
     breaks: /^I3:/,
+    inVerbs: true,
     scenario: async (world) => {
       const task = await open(world);
-      const mint = await begun(world, world.mint(0, task), 1);
+      const mint = await begun(world, world.mint(0, task), 'ledger.commitLease');
       await world.run('revoke', 1, world.revoke({ owner }, false));
       await world.processes.finish(mint);
     },
@@ -143,8 +148,7 @@ const PLANTED: Planted[] = [
       const task = await open(world);
       const parent = await minted(world, task);
       await world.run('revoke', 0, world.revoke({ owner }, false));
-      const exchange = await begun(world, world.mint(1, task, parent), 0, 1);
-      await world.processes.finish(exchange);
+      await world.run('exchange', 1, world.mint(1, task, parent), (given) => world.tokens.push(given));
     },
   },
   {
@@ -156,8 +160,7 @@ const PLANTED: Planted[] = [
       const task = await open(world);
       await minted(world, task);
       await world.run('context', 0, world.changeContext(task, 1));
-      // Read, list, look at the lease; the revocation is on its way.
-      const judging = await begun(world, world.job({ name: 're-evaluate-task', id: task }), 3);
+      const judging = await begun(world, world.job({ name: 're-evaluate-task', id: task }), 'ledger.revokeLeases');
       await world.run('context', 1, world.changeContext(task, 2));
       await world.processes.finish(judging);
     },
@@ -171,8 +174,7 @@ const PLANTED: Planted[] = [
       const task = await open(world);
       await minted(world, task);
       await world.run('context', 0, world.changeContext(task, 1));
-      // Read, list, look at the lease; it stays, and the settling is on its way.
-      const judging = await begun(world, world.job({ name: 're-evaluate-task', id: task }), 3);
+      const judging = await begun(world, world.job({ name: 're-evaluate-task', id: task }), 'ledger.settleTask');
       await world.run('context', 1, world.changeContext(task, 2));
       await world.processes.finish(judging);
     },
@@ -212,9 +214,9 @@ const PLANTED: Planted[] = [
       const task = await open(world);
       const parent = await minted(world, task);
       world.clock.advance(118_000);
-      const issue = await begun(world, world.issue(1, task, parent), 1);
+      const exchange = await begun(world, world.mint(1, task, parent), 'feed.reached');
       world.clock.advance(3_000);
-      await world.processes.finish(issue);
+      await world.processes.finish(exchange);
     },
   },
   {
@@ -240,17 +242,23 @@ const PLANTED: Planted[] = [
   },
 ];
 
-async function violationsOf(planted: Planted, bugs: WorldBugs): Promise<string[]> {
-  const world = new World({ bugs, ...(planted.policy && { policy: planted.policy }) });
+async function violationsOf(planted: Planted, Kind: typeof World, bugs: WorldBugs): Promise<string[]> {
+  const world = new Kind({ bugs, ...(planted.policy && { policy: planted.policy }) });
   await planted.scenario(world);
   await world.heal();
   return world.oracle.violations;
 }
 
-describe('the oracle', () => {
-  it.each(PLANTED)('$tells; it sees $bug', async (planted) => {
-    expect(await violationsOf(planted, {})).toEqual([]);
-    const seen = await violationsOf(planted, { [planted.bug]: true });
-    expect(seen).toEqual(expect.arrayContaining([expect.stringMatching(planted.breaks)]));
-  });
+describe.each([
+  ['the protocol', World],
+  ["the product's verbs", ProductWorld],
+])('the oracle, watching %s', (_name, Kind) => {
+  it.each(PLANTED.filter((planted) => Kind === World || planted.inVerbs !== true))(
+    '$tells; it sees $bug',
+    async (planted) => {
+      expect(await violationsOf(planted, Kind, {})).toEqual([]);
+      const seen = await violationsOf(planted, Kind, { [planted.bug]: true });
+      expect(seen).toEqual(expect.arrayContaining([expect.stringMatching(planted.breaks)]));
+    },
+  );
 });
