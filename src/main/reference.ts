@@ -1,0 +1,139 @@
+import { z } from 'zod';
+import { AUDIT_TYPES } from '../core/audit.js';
+import { ERRORS } from '../core/errors.js';
+import { openApiDocument } from '../edge/http/openapi.js';
+import { routes } from '../edge/http/routes/index.js';
+import { KEY_DOCS } from '../state/keys.js';
+import { configSchema, ENVIRONMENT } from './config.js';
+
+/** The generated pages of docs/reference, path to content. `npm run docs` writes them; a test keeps them equal to the code. */
+export function referencePages(): Record<string, string> {
+  return {
+    'openapi.json': `${JSON.stringify(openApiDocument(routes), null, 2)}\n`,
+    'errors.md': errorsPage(),
+    'redis-keys.md': keysPage(),
+    'audit-events.md': auditPage(),
+    'config.md': configPage(),
+  };
+}
+
+const GENERATED = '<!-- Written by `npm run docs`; edit the code instead. -->\n';
+
+function errorsPage(): string {
+  const rows = Object.entries(ERRORS).map(
+    ([code, { title, status, oauth, oauthStatus, exit }]) =>
+      `| <a id="${code}"></a>\`${code}\` | ${title} | ${status} | ${oauthStatus} \`${oauth}\` | ${exit} |`,
+  );
+  return `${GENERATED}
+# Errors
+
+Under \`/v1\` an error is a problem document (RFC 9457) whose \`code\` is stable; at \`/oauth2\` it has the error names of the OAuth
+specifications. \`hint\` says what to do, \`field\` names what was wrong, \`decision_id\` is what \`mayfly why\` explains.
+
+| code | meaning | \`/v1\` status | \`/oauth2\` | exit code |
+|---|---|---|---|---|
+${rows.join('\n')}
+`;
+}
+
+function keysPage(): string {
+  const rows = KEY_DOCS.map((key) => `| \`${key.name}\` | ${key.type} | ${key.content} | ${key.life} | ${key.loss} |`);
+  return `${GENERATED}
+# Redis keys
+
+All keys of a cell begin with \`{mayfly:<cell>}:\`, one hash tag, so that every change is one script in one slot.
+
+| key | type | content | life | what its loss means |
+|---|---|---|---|---|
+${rows.join('\n')}
+`;
+}
+
+function auditPage(): string {
+  const rows = Object.entries(AUDIT_TYPES).map(([type, meaning]) => `| \`${type}\` | ${meaning} |`);
+  return `${GENERATED}
+# Audit events
+
+Every record is written by the same script as the change it describes, and carries the position of the line after it.
+
+| type | meaning |
+|---|---|
+${rows.join('\n')}
+`;
+}
+
+interface Schema {
+  type?: string | string[];
+  description?: string;
+  default?: unknown;
+  properties?: Record<string, Schema>;
+  required?: string[];
+  items?: Schema;
+  anyOf?: Schema[];
+  oneOf?: Schema[];
+  enum?: unknown[];
+  const?: unknown;
+  minimum?: number;
+  maximum?: number;
+  additionalProperties?: Schema | boolean;
+}
+
+function configPage(): string {
+  const schema = z.toJSONSchema(configSchema, { io: 'input', unrepresentable: 'any' }) as Schema;
+  const rows = settingsOf(schema, '');
+  const environment = Object.entries(ENVIRONMENT).map(([name, path]) => `| \`${name}\` | \`${path.join('.')}\` |`);
+  return `${GENERATED}
+# Configuration
+
+One YAML file (\`mayfly start --config FILE\`), the environment over it. Unknown keys are refused. \`mayfly config check\` says what is wrong
+without starting.
+
+| setting | type | default | meaning |
+|---|---|---|---|
+${rows.join('\n')}
+
+## Environment
+
+| variable | setting |
+|---|---|
+${environment.join('\n')}
+`;
+}
+
+function settingsOf(schema: Schema, path: string): string[] {
+  const rows: string[] = [];
+  for (const [name, member] of Object.entries(schema.properties ?? {})) {
+    const at = path === '' ? name : `${path}.${name}`;
+    const inner = member.properties ? [member] : member.items ? variantsOf(member.items) : [];
+    const byDefault =
+      member.default === undefined || typeof member.default === 'object' ? '' : `\`${JSON.stringify(member.default)}\``;
+    const needed = schema.required?.includes(name) && member.default === undefined ? '**required**' : byDefault;
+    rows.push(`| \`${at}\` | ${typeOf(member)} | ${needed} | ${(member.description ?? '').replaceAll('|', '\\|')} |`);
+    const seen = new Set<string>();
+    for (const variant of inner.length > 0 ? inner : variantsOf(member)) {
+      for (const row of settingsOf(variant, member.items ? `${at}[]` : at)) {
+        if (!seen.has(row)) rows.push(row);
+        seen.add(row);
+      }
+    }
+  }
+  return rows;
+}
+
+function variantsOf(schema: Schema): Schema[] {
+  return (schema.anyOf ?? schema.oneOf ?? (schema.properties ? [schema] : [])).flatMap((one) =>
+    one.properties ? [one] : variantsOf(one),
+  );
+}
+
+function typeOf(schema: Schema): string {
+  if (schema.const !== undefined) return `\`${JSON.stringify(schema.const)}\``;
+  if (schema.enum) return schema.enum.map((value) => `\`${String(value)}\``).join(', ');
+  if (schema.type === 'array') return 'list';
+  if (schema.properties ?? schema.anyOf ?? schema.oneOf) return 'mapping';
+  const range =
+    schema.minimum !== undefined && schema.maximum !== undefined && schema.maximum < 2 ** 53 - 1
+      ? ` ${schema.minimum} to ${schema.maximum}`
+      : '';
+  return `${String(schema.type ?? 'any')}${range}`;
+}

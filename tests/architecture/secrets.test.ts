@@ -1,0 +1,14 @@
+import { execFileSync } from 'node:child_process';
+
+/** Adding a file here is the change under review: each is a place where a secret leaves its wrapper. */
+const EXPOSES = ['src/client/task-token.ts', 'src/edge/http/routes/oauth.ts'];
+
+describe('Secret', () => {
+  it('is opened in the listed files and nowhere else', () => {
+    const found = execFileSync('git', ['grep', '-l', '--untracked', '-F', '.expose()', '--', 'src'], {
+      encoding: 'utf8',
+    });
+    const files = found.split('\n').filter((file) => file !== '' && file !== 'src/core/secret.ts');
+    expect(files.sort()).toEqual(EXPOSES);
+  });
+});
