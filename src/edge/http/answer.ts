@@ -52,7 +52,9 @@ export async function answer(parts: Parts, route: Route, arrival: Arrival, check
       return bytes.length === 0 ? NO_BODY_DIGEST : digestOf(bytes);
     },
     requestId: head.requestId,
-    signal: arrival.signal,
+    get signal() {
+      return arrival.signal;
+    },
   };
   const made = await route.handle(parts, request);
   if (checkReplies) checkReply(route, made);

@@ -8,12 +8,12 @@ export const BEHIND_BYTES_MAX = 1024 * 1024;
 
 const TIMER_MS_MAX = 2 ** 31 - 1;
 
-/** helmet's headers, computed once: every reply of this door carries the same ones, whichever way it took. */
-export function securityHeaders({ https }: { https: boolean }): Record<string, string> {
-  const headers: Record<string, string> = {};
+/** helmet's headers, names and values in turn, computed once: every reply of this door carries the same ones, whichever way it took. */
+export function securityHeaders({ https }: { https: boolean }): string[] {
+  const headers: string[] = [];
   const probe = {
     setHeader: (name: string, value: string) => {
-      headers[name.toLowerCase()] = value;
+      headers.push(name.toLowerCase(), value);
     },
     removeHeader: () => {},
   } as unknown as ServerResponse;
@@ -31,7 +31,8 @@ export function securityHeaders({ https }: { https: boolean }): Record<string, s
 
 export interface SendContext {
   requestId: string;
-  security: Record<string, string>;
+  /** Names and values in turn. */
+  security: readonly string[];
   clock: Clock;
   /** Aborts when the client is gone or the door closes. */
   signal: AbortSignal;
@@ -43,24 +44,34 @@ export interface SendContext {
 
 /** Writes one reply, and resolves when it is out (a stream: when it is over). */
 export async function send(response: ServerResponse, reply: Reply, context: SendContext): Promise<void> {
-  response.statusCode = reply.status;
-  response.setHeaders(new Map(Object.entries(context.security)));
-  response.setHeader('x-request-id', context.requestId);
-  response.setHeader('cache-control', 'no-store');
-  if (context.isLast) response.setHeader('connection', 'close');
   if (reply.events) return sendEvents(response, reply, reply.events, context);
-  const body = bytesOf(reply.body);
-  if (body) response.setHeader('content-type', 'application/json');
-  for (const [name, value] of Object.entries(reply.headers ?? {})) response.setHeader(name, value);
-  if (body) response.setHeader('content-length', body.length);
-  else if (reply.status !== 204) response.setHeader('content-length', 0);
-  if (context.unread) {
+  const { unread } = context;
+  const body = textOf(reply.body);
+  response.writeHead(reply.status, headersOf(reply, context, body));
+  if (unread) {
     // Closing with bytes in flight resets the connection, and the reply would be lost with it.
-    response.flushHeaders();
-    if (body) response.write(body);
-    await linger(context.unread);
+    if (body === undefined) response.flushHeaders();
+    else response.write(body);
+    await linger(unread);
   }
-  response.end(context.unread ? undefined : body);
+  response.end(unread ? undefined : body);
+}
+
+/** All headers in one list, so that they leave in one piece with the body. */
+function headersOf(reply: Reply, { security, requestId, isLast }: SendContext, body?: string | Buffer): string[] {
+  const own = reply.headers ?? {};
+  const headers = [...security, 'x-request-id', requestId];
+  if (own['cache-control'] === undefined) headers.push('cache-control', 'no-store');
+  if (own['content-type'] === undefined && body !== undefined) headers.push('content-type', 'application/json');
+  if (isLast && own['connection'] === undefined) headers.push('connection', 'close');
+  for (const name in own) headers.push(name, own[name] as string);
+  if (!reply.events && reply.status !== 204) headers.push('content-length', String(Buffer.byteLength(body ?? '')));
+  return headers;
+}
+
+/** JSON as text, not as bytes: Node then writes head and body at once. */
+function textOf(body: unknown): string | Buffer | undefined {
+  return body === undefined || Buffer.isBuffer(body) ? body : JSON.stringify(body);
 }
 
 const LINGER_MS = 1_000;
@@ -84,21 +95,17 @@ function linger(incoming: IncomingMessage): Promise<void> {
   });
 }
 
-function bytesOf(body: unknown): Buffer | undefined {
-  if (body === undefined || Buffer.isBuffer(body)) return body;
-  return Buffer.from(JSON.stringify(body));
-}
-
 async function sendEvents(
   response: ServerResponse,
   reply: Reply,
   stream: EventStream,
-  { clock, signal }: SendContext,
+  context: SendContext,
 ): Promise<void> {
-  response.setHeader('content-type', 'text/event-stream');
+  const { clock, signal } = context;
+  const headers = headersOf(reply, context);
   // A proxy that collects events before it passes them on would delay a revocation.
-  response.setHeader('x-accel-buffering', 'no');
-  for (const [name, value] of Object.entries(reply.headers ?? {})) response.setHeader(name, value);
+  headers.push('content-type', 'text/event-stream', 'x-accel-buffering', 'no');
+  response.writeHead(reply.status, headers);
   response.flushHeaders();
   let isOver = signal.aborted;
   let wake = () => {};

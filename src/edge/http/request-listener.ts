@@ -1,0 +1,181 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { TLSSocket } from 'node:tls';
+import type { Parts } from '../../broker/parts.js';
+import { newId } from '../../core/ids.js';
+import { type Arrival, answer } from './answer.js';
+import { type ErrorContext, errorReply, surfaceOf } from './error-response.js';
+import { expressOf, methodNotAllowed } from './express.js';
+import { peerOf } from './peer.js';
+import { type RequestHead, readHead, requestIdOf } from './request-head.js';
+import type { Reply, Route } from './route.js';
+import { securityHeaders, send } from './send.js';
+
+export interface ListenerContext {
+  issuer: string;
+  baseUrl: string;
+  isHttps: boolean;
+  checkReplies: boolean;
+  closing: AbortSignal;
+}
+
+/** A request in progress. */
+interface Exchange {
+  response: ServerResponse;
+  incoming: IncomingMessage;
+  requestId: string;
+  /** Aborts when the client is gone, the reply is out, or the door closes. Made when somebody asks. */
+  readonly signal: AbortSignal;
+  startedAtMs: number;
+  /** The request could not be read as one: nothing after it on this connection can be trusted. */
+  isLast: boolean;
+}
+
+/**
+ * What one listener does with each request: its head is checked, a hot route is looked up before Express, any other one by it, and all of
+ * them are answered, refused and written in the same way.
+ */
+export function requestListener(parts: Parts, routes: readonly Route[], context: ListenerContext) {
+  const security = securityHeaders({ https: context.isHttps });
+  const { issuer } = context;
+  const hot = new Map(routes.filter((route) => route.hot).map((route) => [route.path, route]));
+  const heads = new WeakMap<IncomingMessage, { exchange: Exchange; head: RequestHead }>();
+
+  const carry = async (route: Route, params: Record<string, string>, exchange: Exchange, head: RequestHead) => {
+    const { incoming } = exchange;
+    const peer = incoming.socket instanceof TLSSocket ? peerOf(incoming.socket) : undefined;
+    const arrival: Arrival = {
+      incoming,
+      head,
+      params,
+      baseUrl: context.baseUrl,
+      get signal() {
+        return exchange.signal;
+      },
+      ...(peer ? { peer } : {}),
+    };
+    let reply: Reply;
+    try {
+      reply = await answer(parts, route, arrival, context.checkReplies);
+    } catch (error) {
+      reply = errorReply(error, errorContext(exchange));
+    }
+    await finish(exchange, reply, route);
+  };
+
+  const refuse = (error: unknown, exchange: Exchange, allow?: readonly string[]) =>
+    finish(exchange, errorReply(error, { ...errorContext(exchange), ...(allow ? { allow } : {}) }), undefined);
+
+  const errorContext = ({ incoming, requestId }: Exchange): ErrorContext => {
+    const scheme = incoming.headers.authorization?.split(' ', 1)[0]?.toLowerCase();
+    return {
+      surface: surfaceOf(incoming.url ?? ''),
+      requestId,
+      issuer,
+      ...(scheme ? { authorization: scheme === 'bearer' ? 'Bearer' : scheme === 'dpop' ? 'DPoP' : 'other' } : {}),
+    };
+  };
+
+  const finish = async (exchange: Exchange, reply: Reply, route: Route | undefined): Promise<void> => {
+    const { response, requestId, incoming } = exchange;
+    try {
+      const unread = hasBody(incoming) && !incoming.complete ? incoming : undefined;
+      const isLast = exchange.isLast || context.closing.aborted || unread !== undefined;
+      await send(response, reply, {
+        requestId,
+        security,
+        clock: parts.clock,
+        get signal() {
+          return exchange.signal;
+        },
+        isLast,
+        ...(unread ? { unread } : {}),
+      });
+    } catch (cause) {
+      response.destroy();
+      parts.observe({
+        event: 'http.cut',
+        level: 'warn',
+        requestId,
+        problem: cause instanceof Error ? cause.message : 'unknown',
+      });
+    }
+    parts.observe({
+      event: 'http.request',
+      level: reply.status >= 500 ? 'error' : 'info',
+      method: incoming.method,
+      route: route?.path ?? 'none',
+      status: reply.status,
+      durationMs: performance.now() - exchange.startedAtMs,
+      requestId,
+      ...reply.note,
+    });
+  };
+
+  const app = expressOf(routes, {
+    carry: (route, params, request, response) => {
+      const known = heads.get(request);
+      if (known) void carry(route, params, known.exchange, known.head);
+      else response.destroy();
+    },
+    refuse: (error, request, response, allow) => {
+      const known = heads.get(request);
+      if (known) void refuse(error, known.exchange, allow);
+      else response.destroy();
+    },
+  });
+
+  return (incoming: IncomingMessage, response: ServerResponse): void => {
+    const requestId = requestIdOf(incoming, () => newId('req', parts.settings.cell, parts.clock.now()));
+    const exchange = exchangeOf(incoming, response, requestId, context.closing);
+    let head: RequestHead;
+    try {
+      head = readHead(incoming, requestId);
+    } catch (error) {
+      exchange.isLast = true;
+      return void refuse(error, exchange);
+    }
+    const route = hot.get(head.path);
+    if (route) {
+      if (route.method === head.method) return void carry(route, {}, exchange, head);
+      return void refuse(methodNotAllowed([route.method]), exchange, [route.method]);
+    }
+    heads.set(incoming, { exchange, head });
+    app(incoming as never, response as never);
+  };
+}
+
+function exchangeOf(
+  incoming: IncomingMessage,
+  response: ServerResponse,
+  requestId: string,
+  closing: AbortSignal,
+): Exchange {
+  let made: AbortSignal | undefined;
+  return {
+    incoming,
+    response,
+    requestId,
+    startedAtMs: performance.now(),
+    isLast: false,
+    get signal() {
+      made ??= untilClosed(response, closing);
+      return made;
+    },
+  };
+}
+
+function untilClosed(response: ServerResponse, closing: AbortSignal): AbortSignal {
+  const controller = new AbortController();
+  const abort = () => controller.abort('over');
+  closing.addEventListener('abort', abort, { once: true });
+  response.once('close', () => {
+    closing.removeEventListener('abort', abort);
+    abort();
+  });
+  if (closing.aborted || response.closed) abort();
+  return controller.signal;
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+}
