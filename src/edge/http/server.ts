@@ -167,7 +167,9 @@ function answerUnparsable(error: NodeJS.ErrnoException, socket: Socket, parts: P
   const open = replying.get(socket);
   const isMidReply = open?.headersSent === true && !open.writableFinished;
   const isHttp = error.code?.startsWith('HPE_') === true || error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
-  if (!isHttp || isMidReply || !socket.writable) return void socket.destroy();
+  if (!isHttp || !socket.writable) return void socket.destroy();
+  // What was already said goes out whole, and nothing after it.
+  if (isMidReply) return void socket.destroySoon();
   const refusal =
     error.code === 'HPE_HEADER_OVERFLOW'
       ? new BrokerError('too_large', 'The headers of a request hold at most 16 KiB.')
