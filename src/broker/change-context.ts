@@ -90,7 +90,8 @@ function checkKeys(parts: Parts, caller: Caller, reach: TaskInReach, patch: Task
 
 /** Whoever sets it: below its parents a task may only tighten. */
 function checkAbove(parts: Parts, reach: TaskInReach, context: TaskContext): void {
-  const above = effectiveContext(reach.tasks.slice(0, -1).map((task) => task.context));
+  const { taskTypes } = parts.policies.of(reach.reading.bundle).bundle;
+  const above = effectiveContext(reach.tasks.slice(0, -1), taskTypes);
   const [key] = loosened(above, context, typeOf(parts, reach));
   if (key === undefined) return;
   throw new BrokerError('invalid_request', `context.${key}: a child task may only tighten what its parents say.`, {

@@ -37,6 +37,7 @@ export function judge(
   const delegator = above.leases.at(-1);
   const context = mintContext({
     tasks,
+    bundle,
     environment,
     resource,
     binding: lease.binding,

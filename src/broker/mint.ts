@@ -154,6 +154,7 @@ async function decide(parts: Parts, asking: Asking, taskId: string): Promise<Dra
   const asked = toolsAskedFor(asking.named.tools, { task, resource, declared: declaration.tools, delegated });
   const context = mintContext({
     tasks: reading.tasks,
+    bundle: policy.bundle,
     environment: declaration.environment,
     resource,
     binding: requester.binding,

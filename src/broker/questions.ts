@@ -66,7 +66,7 @@ export function toolEntity(tool: string, resource: Resource): PolicyEntity {
 }
 
 /** What policy sees of a task: its own charter under the effective context of its path. */
-export function taskView(tasks: readonly TaskRecord[]): Record<string, unknown> {
+export function taskView(tasks: readonly TaskRecord[], bundle: Bundle): Record<string, unknown> {
   const own = tasks[tasks.length - 1] as TaskRecord;
   return {
     id: own.id,
@@ -80,12 +80,13 @@ export function taskView(tasks: readonly TaskRecord[]): Record<string, unknown> 
     selfOpened: tasks.some((task) => task.selfOpened),
     opener: own.opener,
     depth: tasks.length,
-    context: effectiveContext(tasks.map((task) => task.context)),
+    context: effectiveContext(tasks, bundle.taskTypes),
   };
 }
 
 export interface MintCircumstances {
   tasks: readonly TaskRecord[];
+  bundle: Bundle;
   /** The agent's declared environment; what the task says of its own comes first. */
   environment: string;
   resource: Resource;
@@ -98,10 +99,10 @@ export interface MintCircumstances {
 
 /** The circumstances of a mint or a delegation, the same for every tool asked for. */
 export function mintContext(of: MintCircumstances): Record<string, unknown> {
-  const said = effectiveContext(of.tasks.map((task) => task.context));
+  const said = effectiveContext(of.tasks, of.bundle.taskTypes);
   const { environment } = said;
   return {
-    task: taskView(of.tasks),
+    task: taskView(of.tasks, of.bundle),
     environment: typeof environment === 'string' ? environment : of.environment,
     dataSensitivity: stricterSensitivity(of.resource.sensitivity, said['data_sensitivity']),
     audience: of.resource.resource,

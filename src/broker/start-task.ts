@@ -73,7 +73,7 @@ export async function startTask(
           id: charter.type ?? 'untyped',
           attributes: { type: charter.type ?? 'untyped', risk: charter.risk },
         },
-        context: openContext(charter, request, reading.tasks),
+        context: openContext(charter, request, reading.tasks, policy.bundle),
       });
       if (decision.effect !== 'allow') {
         throw deniedBy(decision, undefined, `open ${charter.type ?? 'untyped'}`);
@@ -156,7 +156,7 @@ function draftCharter(
   checkParent(tasks, nowMs);
   const type = typeOf(bundle, request);
   const scope = scopeOf(request, type, parent);
-  checkContext(request, tasks, type);
+  checkContext(request, tasks, type, bundle);
   const agents = [...new Set(request.agents)];
   for (const [at, agent] of agents.entries()) checkAgent(bundle, agent, at);
   const ttlMs = shortest(request.ttlMs ?? parts.settings.taskTtlMsDefault, type?.ttlMsMax, parts.settings.taskTtlMsMax);
@@ -238,8 +238,13 @@ function scopeOf(request: StartTaskRequest, type: TaskType | undefined, parent: 
   return scope;
 }
 
-function checkContext(request: StartTaskRequest, tasks: readonly TaskRecord[], type: TaskType | undefined): void {
-  const [key] = loosened(effectiveContext(tasks.map((task) => task.context)), request.context, type);
+function checkContext(
+  request: StartTaskRequest,
+  tasks: readonly TaskRecord[],
+  type: TaskType | undefined,
+  bundle: Bundle,
+): void {
+  const [key] = loosened(effectiveContext(tasks, bundle.taskTypes), request.context, type);
   if (key !== undefined) {
     throw new BrokerError('invalid_request', `context.${key}: a child task may only tighten what its parents say.`, {
       field: `context.${key}`,
@@ -296,6 +301,7 @@ function openContext(
   charter: TaskCharter,
   request: StartTaskRequest,
   above: readonly TaskRecord[],
+  bundle: Bundle,
 ): Record<string, unknown> {
   const { onBehalfOf } = charter;
   return {
@@ -306,10 +312,13 @@ function openContext(
       ...charter.scope,
       agents: charter.agents,
       ttlSeconds: Math.floor((charter.deadlineMs - charter.createdAtMs) / 1000),
-      context: effectiveContext([...above.map((task) => task.context), request.context]),
+      context: effectiveContext(
+        [...above, { ...(charter.type !== undefined && { type: charter.type }), context: request.context }],
+        bundle.taskTypes,
+      ),
       ...(onBehalfOf && { onBehalfOf: { subject: onBehalfOf.name, proven: onBehalfOf.proven } }),
     },
-    ...(above.length > 0 && { parent: taskView(above) }),
+    ...(above.length > 0 && { parent: taskView(above, bundle) }),
     selfOpened: charter.selfOpened,
   };
 }

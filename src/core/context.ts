@@ -3,16 +3,34 @@ import type { ContextOrder, TaskType } from './bundle.js';
 /** A task's context: environment, data sensitivity, risk, labels and whatever its type names. Keys belong to users. */
 export type TaskContext = Record<string, unknown>;
 
-/** The effective context of a path: its ancestors' merged with its own, root first. Add-only sets are united. */
-export function effectiveContext(contexts: readonly TaskContext[]): TaskContext {
+/** What one task of a path says, and its type, which gives the keys their order. */
+export interface TaskSaying {
+  type?: string;
+  context: TaskContext;
+}
+
+/**
+ * The effective context of a path, root first: each task's own merged into its ancestors', where it may only tighten, whichever was said
+ * first. A parent that tightens later is stronger than what a child said before: of an ordered key the tighter value holds, add-only sets are
+ * united, and of any other key the ancestor's value holds.
+ */
+export function effectiveContext(path: readonly TaskSaying[], types: ReadonlyMap<string, TaskType>): TaskContext {
   const merged: TaskContext = {};
-  for (const context of contexts) {
+  for (const { type, context } of path) {
     for (const [key, value] of Object.entries(context)) {
-      const before = merged[key];
-      merged[key] = Array.isArray(before) && Array.isArray(value) ? [...new Set([...before, ...value])] : value;
+      const order = types.get(type ?? '')?.context[key] ?? FIXED;
+      merged[key] = Object.hasOwn(merged, key) ? tighter(order, merged[key], value) : value;
     }
   }
   return merged;
+}
+
+const FIXED: ContextOrder = { kind: 'fixed' };
+
+function tighter(order: ContextOrder, above: unknown, own: unknown): unknown {
+  if (tightens(order, above, own)) return own;
+  const unites = order.kind === 'add-only' && Array.isArray(above) && Array.isArray(own);
+  return unites ? [...new Set([...above, ...own])] : above;
 }
 
 /** RFC 7396 at the top level: `null` removes a key, everything else replaces it. */
@@ -33,7 +51,7 @@ export function loosened(above: TaskContext, next: TaskContext, type: TaskType |
   return Object.keys(next).filter((key) => {
     const before = above[key];
     if (before === undefined) return false;
-    return !tightens(type?.context[key] ?? { kind: 'fixed' }, before, next[key]);
+    return !tightens(type?.context[key] ?? FIXED, before, next[key]);
   });
 }
 

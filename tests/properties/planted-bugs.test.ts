@@ -262,3 +262,20 @@ describe.each([
     },
   );
 });
+
+describe("a parent's context", () => {
+  it.each([
+    ['the protocol', World],
+    ["the product's verbs", ProductWorld],
+  ])('reaches a child that had a word of its own: %s', async (_name, Kind) => {
+    const world = new Kind({ policy: [[true, false, false]] });
+    const parent = await open(world);
+    const child = await open(world, parent);
+    await world.run('context', 0, world.changeContext(child, 0));
+    await minted(world, child);
+    await world.run('context', 0, world.changeContext(parent, 2));
+    await world.heal();
+    expect(world.oracle.violations).toEqual([]);
+    expect(await world.run('mint', 0, world.mint(0, child))).toBeUndefined();
+  });
+});
