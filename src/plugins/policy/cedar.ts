@@ -85,7 +85,7 @@ function prepare(bundle: Bundle, settings: z.output<typeof config>, deps: CedarD
   const byId = new Map(policies.map((policy) => [policy.id, policy]));
 
   const deny = (errors: string[]): Decision =>
-    Object.freeze({ effect: 'deny', policyIds: [], limits: {}, errors, bundle: bundle.digest, volatile: false });
+    frozen({ effect: 'deny', policyIds: [], limits: {}, errors, bundle: bundle.digest, volatile: false });
 
   const evaluate = (slice: Slice, asked: EngineQuestion): Decision => {
     const fromMs = performance.now();
@@ -100,16 +100,12 @@ function prepare(bundle: Bundle, settings: z.output<typeof config>, deps: CedarD
     const errors = diagnostics.errors.map((each) => `policy ${each.policyId}: ${each.error.message}`);
     const policyIds = [...diagnostics.reason].sort();
     const about = { policyIds, errors, bundle: bundle.digest, volatile: slice.volatile };
-    if (errors.length > 0 || decision !== 'allow') return { effect: 'deny', limits: {}, ...about };
+    if (errors.length > 0 || decision !== 'allow') return frozen({ effect: 'deny', limits: {}, ...about });
     const limits = strictest(policyIds.map((id) => byId.get(id)?.limits ?? {}));
     if (limits === undefined) {
       return deny([`policies ${policyIds.join(', ')} ask for bindings that exclude each other`]);
     }
-    return Object.freeze({
-      effect: limits.approval === undefined ? 'allow' : 'ask',
-      limits: Object.freeze(limits),
-      ...about,
-    });
+    return frozen({ effect: limits.approval === undefined ? 'allow' : 'ask', limits, ...about });
   };
 
   const decide = (question: PolicyQuestion): Decision => {
@@ -134,19 +130,29 @@ function prepare(bundle: Bundle, settings: z.output<typeof config>, deps: CedarD
   return {
     bundle,
     decide,
-    nearestMiss: (question) =>
-      nearestMiss(question, decide(question), {
-        bundle,
-        policies,
-        declared,
-        applicable: divided.applicable,
-        nowMs: deps.clock.now(),
-      }),
+    nearestMiss(question) {
+      const known = { bundle, policies, declared, applicable: divided.applicable, nowMs: deps.clock.now() };
+      try {
+        return nearestMiss(question, decide(question), known);
+      } catch {
+        return 'the question cannot be explained, because it is not complete';
+      }
+    },
     constrainsCalls(question) {
       const call: PolicyQuestion = { ...question, action: 'call' };
-      return divided.of(call) === undefined || divided.applicable(call).some(limitsCalls);
+      try {
+        return divided.of(call) === undefined || divided.applicable(call).some(limitsCalls);
+      } catch {
+        return true;
+      }
     },
   };
+}
+
+/** Remembered decisions are handed out more than once. */
+function frozen(decision: Decision): Decision {
+  for (const part of [decision.policyIds, decision.limits, decision.errors]) Object.freeze(part);
+  return Object.freeze(decision);
 }
 
 function toSlice(number: number, policies: Policy[]): Slice {

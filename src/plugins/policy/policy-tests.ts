@@ -40,6 +40,8 @@ const limits = z.strictObject({
 const testCase = z.strictObject({
   name: z.string().min(1, 'must not be empty').max(200),
   principal: z.union([z.string(), person]),
+  /** Attributes of the principal that differ from what it is declared with. */
+  attributes: values.default({}),
   action: z.enum(Object.keys(APPLIES) as [PolicyAction, ...PolicyAction[]]),
   resource: z.string(),
   task: z.union([z.string(), task]).optional(),
@@ -131,8 +133,9 @@ function questionOf(each: TestCase, content: TestFile, bundle: Bundle): PolicyQu
   if (typeof each.task === 'string' && named === undefined) {
     return `there is no task "${each.task}" in this file${suggestion(each.task, Object.keys(content.tasks))}`;
   }
-  const principal = principalOf(each.principal, content, bundle, nowMs);
-  if (typeof principal === 'string') return principal;
+  const declared = principalOf(each.principal, content, bundle, nowMs);
+  if (typeof declared === 'string') return declared;
+  const principal = { ...declared, attributes: { ...declared.attributes, ...each.attributes } };
   const resource = resourceEntityOf(each, named, content, bundle);
   if (typeof resource === 'string') return resource;
   const work = named && workOf(named, content, bundle);

@@ -1,11 +1,15 @@
 import type { Expr, PolicyJson } from '@cedar-policy/cedar-wasm/nodejs';
 
+/** Where an entity's tags stand among its attributes; no attribute can have this name. */
+export const TAGS = '__tags';
+
 /** A way from one of the request's variables to a value, such as `context.task.type`. */
 export type ReadPath = readonly [variable: 'principal' | 'action' | 'resource' | 'context', ...attributes: string[]];
 
 /**
  * Everything a policy's conditions can read of a request, found in the policy itself: what is on none of these paths cannot
- * change its outcome. A variable that is used whole stands for all of it. (Heads read types and ids only.)
+ * change its outcome. A variable used whole stands for all of it, except where only an entity's type and id are looked at, which
+ * are in every key. Tags, which are read by names that may be computed, are one value called TAGS.
  */
 export function readPathsOf(policy: PolicyJson): ReadPath[] {
   const paths = new Map<string, ReadPath>();
@@ -21,6 +25,10 @@ export function touches(reads: ReadPath[], path: ReadPath): boolean {
   });
 }
 
+/** Operators that look at an entity's type and id only. */
+const BY_ID = ['==', '!=', 'in', 'is'];
+const BY_TAG = ['hasTag', 'getTag'];
+
 function collect(node: unknown, found: (path: ReadPath) => void): void {
   if (typeof node !== 'object' || node === null) return;
   if (Array.isArray(node)) {
@@ -34,8 +42,19 @@ function collect(node: unknown, found: (path: ReadPath) => void): void {
   }
   for (const [operator, operand] of Object.entries(node)) {
     // A literal holds no variables, whatever its value looks like.
-    if (operator !== 'Value') collect(operand, found);
+    if (operator === 'Value') continue;
+    if (BY_ID.includes(operator)) {
+      for (const side of Object.values(operand as object)) if (!isEntityVariable(side)) collect(side, found);
+    } else if (BY_TAG.includes(operator) && isEntityVariable((operand as { left: Expr }).left)) {
+      const { left, right } = operand as { left: { Var: ReadPath[0] }; right: Expr };
+      found([left.Var, TAGS]);
+      collect(right, found);
+    } else collect(operand, found);
   }
+}
+
+function isEntityVariable(node: unknown): boolean {
+  return typeof node === 'object' && node !== null && 'Var' in node && node.Var !== 'context';
 }
 
 /** `context.task.type` as a path; `context.task has parent` reads what it asks for. */

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Decision } from '../../core/decision.js';
 import type { EngineQuestion } from './question.js';
-import type { ReadPath } from './reads.js';
+import { type ReadPath, TAGS } from './reads.js';
 
 /** Longer keys are not remembered: what fills the memory would be a caller's choice. */
 const KEY_CHARACTERS_MAX = 8_192;
@@ -41,7 +41,7 @@ export class DecisionMemory {
 export function keyOf(slice: number, asked: EngineQuestion, reads: ReadPath[]): string {
   const [principal, resource] = asked.entities;
   const roots = {
-    principal: { ...principal?.attrs, ...(principal?.tags ? { __tags: principal.tags } : {}) },
+    principal: { ...principal?.attrs, ...(principal?.tags ? { [TAGS]: principal.tags } : {}) },
     resource: resource?.attrs,
     action: undefined,
     context: asked.context,

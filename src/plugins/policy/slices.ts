@@ -89,7 +89,9 @@ function groupOf<Slice>(members: [Policy, Head][], sliceOf: (members: Policy[]) 
     const largest = Math.max(rest.length, ...[...byValue.values()].map((each) => each.length));
     return { dimension, byValue, rest, largest };
   });
-  const best = divisions.reduce((a, b) => (b.largest < a.largest ? b : a));
+  const best = divisions.reduce((a, b) =>
+    b.largest < a.largest || (b.largest === a.largest && b.rest.length < a.rest.length) ? b : a,
+  );
   return {
     dimension: best.dimension,
     byValue: new Map([...best.byValue].map(([value, each]) => [value, sliceOf(each)])),
