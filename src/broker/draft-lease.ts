@@ -32,7 +32,8 @@ export function draftLease(parts: Parts, grant: Grant, nowMs: number): { lease: 
   const { agent, person, parent } = requester;
   const task = reading.tasks[reading.tasks.length - 1] as TaskRecord;
   const ttlMs = shortest(
-    limits.ttlMsMax ?? parts.settings.ttlMsDefault,
+    parts.settings.ttlMsDefault,
+    limits.ttlMsMax,
     parts.settings.ttlMsMax,
     resource.enforcement === 'expiry-only' ? EXPIRY_ONLY_TTL_MS_MAX : undefined,
   );
