@@ -377,13 +377,27 @@ describe('what goes out', () => {
   it("405: with Allow, on hot and other paths, in the path's own words", async () => {
     const hot = await it_.call('GET', '/oauth2/toy');
     expect([hot.status, hot.headers.get('allow'), hot.body.error]).toEqual([405, 'POST', 'invalid_request']);
-    for (const method of ['DELETE', 'PATCH', 'OPTIONS', 'HEAD', 'TRACE']) {
+    for (const method of ['DELETE', 'PATCH', 'OPTIONS', 'TRACE']) {
       if (method === 'TRACE') {
         expect(statusOf(await it_.raw('TRACE /v1/toys/1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'))).toBe(405);
       } else {
         const cold = await it_.call(method, '/v1/toys/1');
-        expect([cold.status, cold.headers.get('allow')]).toEqual([405, 'GET, PUT']);
+        expect([cold.status, cold.headers.get('allow')]).toEqual([405, 'GET, HEAD, PUT']);
       }
+    }
+  });
+
+  it('200: HEAD on what is public, without a body; 405 on what is not', async () => {
+    const head = await it_.call('HEAD', '/v1/toys/1');
+    expect([head.status, head.text]).toEqual([200, '']);
+    expect(Number(head.headers.get('content-length'))).toBeGreaterThan(0);
+    expect((await it_.call('HEAD', '/v1/toys', { as: agent })).status).toBe(405);
+  });
+
+  it('404: an address that is none, in problem+json also below /oauth2', async () => {
+    for (const path of ['/nowhere', '/oauth2/nowhere', '/v1/toys/1/2']) {
+      const { status, body, headers } = await it_.call('GET', path);
+      expect([status, body.code, headers.get('content-type')]).toEqual([404, 'not_found', 'application/problem+json']);
     }
   });
 

@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, it } from '@jest/globals';
+import { BrokerError } from '../../src/core/errors.js';
 import { defineRoute, type EventChunk } from '../../src/edge/http/route.js';
 import { EVENTS } from '../../src/edge/http/wire.js';
 import { svid } from '../fakes/identity.js';
@@ -104,6 +105,32 @@ describe('GET /v1/feed', () => {
     await until(() => brief.isOver && long.events.length > told);
     expect(brief.text.replace(before, '')).not.toContain('revoke');
     expect(long.isOver).toBe(false);
+  });
+
+  it('ends when its reader is no longer who it was, and goes on while nobody can tell', async () => {
+    const at = await world();
+    const reader = new Reader(at, '/v1/feed', { as: NAMES.tool });
+    await until(() => reader.events.includes('head'));
+    const jwt = at.parts.identity.jwt.bind(at.parts.identity);
+    const heads = () => reader.events.filter((event) => event === 'head').length;
+    const next = async () => {
+      const seen = heads();
+      at.parts.clock.advance(5_000);
+      await emit(at);
+      await until(() => reader.isOver || heads() > seen);
+    };
+    at.parts.identity.jwt = async (token) => {
+      if (token === bearer(NAMES.tool)) throw new BrokerError('unavailable', 'The bundle is not there.');
+      return jwt(token);
+    };
+    await next();
+    expect(reader.isOver).toBe(false);
+    at.parts.identity.jwt = async (token) => {
+      if (token === bearer(NAMES.tool)) throw new BrokerError('identity_rejected', 'The identity was not accepted.');
+      return jwt(token);
+    };
+    await next();
+    await until(() => reader.isOver);
   });
 
   it('ends at once when the door closes, whatever grace requests have', async () => {

@@ -6,13 +6,15 @@ import type { Route } from './route.js';
 export interface Carrier {
   carry(route: Route, params: Record<string, string>, request: ExpressRequest, response: ExpressResponse): void;
   refuse(error: unknown, request: ExpressRequest, response: ExpressResponse, allow?: readonly string[]): void;
+  /** No route has this path. */
+  miss(request: ExpressRequest, response: ExpressResponse): void;
 }
 
 /**
  * Express finds the route; everything else is ours. Paths are compared letter by letter, bodies and queries are not touched, and a path
  * that exists under another method says so.
  */
-export function expressOf(routes: readonly Route[], { carry, refuse }: Carrier): Express {
+export function expressOf(routes: readonly Route[], { carry, refuse, miss }: Carrier): Express {
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag');
@@ -24,17 +26,15 @@ export function expressOf(routes: readonly Route[], { carry, refuse }: Carrier):
     for (const route of samePath) {
       const method = route.method.toLowerCase() as Lowercase<Route['method']>;
       at[method]((request: ExpressRequest, response: ExpressResponse, next) => {
-        // Express answers HEAD with a GET route; a stream without a body is no use to anybody.
-        if (request.method !== route.method) return next();
+        // Express brings HEAD to a GET route: probes and caches may look at what is public, nobody else has a use for it.
+        if (request.method !== route.method && !isPublic(route)) return next();
         carry(route, request.params as Record<string, string>, request, response);
       });
     }
-    const allow = samePath.map((route) => route.method);
+    const allow = samePath.flatMap((route) => (isPublic(route) ? [route.method, 'HEAD'] : [route.method]));
     at.all((request, response) => refuse(methodNotAllowed(allow), request, response, allow));
   }
-  app.use((request, response) => {
-    refuse(new BrokerError('not_found', 'There is nothing at this address.'), request, response);
-  });
+  app.use(miss);
   // Express knows an error handler by its four parameters.
   app.use((error: unknown, request: ExpressRequest, response: ExpressResponse, _next: express.NextFunction) => {
     refuse(
@@ -48,6 +48,10 @@ export function expressOf(routes: readonly Route[], { carry, refuse }: Carrier):
 
 export function methodNotAllowed(allow: readonly string[]): BrokerError {
   return new BrokerError('method_not_allowed', `This address takes ${allow.join(', ')}.`);
+}
+
+function isPublic({ method, auth }: Route): boolean {
+  return method === 'GET' && auth === 'none';
 }
 
 function isUndecodable(error: unknown): boolean {

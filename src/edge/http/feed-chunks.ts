@@ -1,5 +1,6 @@
 import { type FeedFrame, writeFeedFrame } from '../../core/feed-frames.js';
 import type { FeedEntry } from '../../core/revocations.js';
+import type { Clock } from '../../core/time.js';
 import type { EventChunk } from './route.js';
 
 /** Every reader gets the same bytes: an entry is serialised once, however many follow. Goes with the entry. */
@@ -21,6 +22,28 @@ function bytesOf(frame: FeedFrame): Buffer {
   const bytes = Buffer.from(writeFeedFrame(frame));
   entryBytes.set(frame.entry, bytes);
   return bytes;
+}
+
+/** How often a reader is asked for again: between two looks its stream goes on, as its connection does. */
+const PROVEN_FOR_MS = 5_000;
+
+/**
+ * The frames for as long as the reader is who it was when it came: a key that left its bundle, a workload that was retired or a resource that
+ * changed its owner ends them. `isProven` is asked with a head, at most every five seconds.
+ */
+export async function* whileProven(
+  frames: AsyncIterable<FeedFrame>,
+  clock: Clock,
+  isProven: () => Promise<boolean>,
+): AsyncGenerator<FeedFrame, void, undefined> {
+  let provenAtMs = clock.now();
+  for await (const frame of frames) {
+    if (frame.kind === 'head' && clock.now() - provenAtMs >= PROVEN_FOR_MS) {
+      if (!(await isProven())) return;
+      provenAtMs = clock.now();
+    }
+    yield frame;
+  }
 }
 
 /** The feed's frames as bytes. A snapshot (from `reset` to the head behind it) goes at the reader's pace; deltas do not wait for anybody. */

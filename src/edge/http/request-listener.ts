@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { TLSSocket } from 'node:tls';
 import type { Parts } from '../../broker/parts.js';
+import { BrokerError } from '../../core/errors.js';
 import { newId } from '../../core/ids.js';
 import { type Arrival, answer } from './answer.js';
 import { type ErrorContext, errorReply, surfaceOf } from './error-response.js';
@@ -116,6 +117,14 @@ export function requestListener(parts: Parts, routes: readonly Route[], context:
       const known = heads.get(request);
       if (known) void carry(route, params, known.exchange, known.head);
       else response.destroy();
+    },
+    miss: (request, response) => {
+      const known = heads.get(request);
+      if (!known) return void response.destroy();
+      // Nobody asked an OAuth endpoint for anything: there is none.
+      const context: ErrorContext = { ...errorContext(known.exchange), surface: 'api' };
+      const error = new BrokerError('not_found', 'There is nothing at this address.');
+      void finish(known.exchange, errorReply(error, context), undefined);
     },
     refuse: (error, request, response, allow) => {
       const known = heads.get(request);
