@@ -62,9 +62,9 @@ export class BrokerConnection {
       const headers: Record<string, string> = {
         'content-type': 'application/x-www-form-urlencoded',
         accept: 'application/json',
-        ...(anonymous ? {} : await this.#identity('POST', url)),
+        ...(anonymous ? {} : await this.#identity('POST', path)),
       };
-      if (proof) headers['dpop'] = this.prover.prove({ method: 'POST', url, nowMs: this.options.clock.now() });
+      if (proof) headers['dpop'] = this.#proof('POST', path);
       const response = await this.#fetch(url, { method: 'POST', headers, body: form.toString() });
       try {
         return (await this.#bodyOf(response)) as Reply;
@@ -98,7 +98,7 @@ export class BrokerConnection {
       const headers: Record<string, string> = {
         accept: 'application/json',
         ...more,
-        ...(anonymous ? {} : await this.#identity(method, url)),
+        ...(anonymous ? {} : await this.#identity(method, path)),
       };
       if (body !== undefined) headers['content-type'] = 'application/json';
       if (idempotencyKey !== undefined) headers['idempotency-key'] = idempotencyKey;
@@ -136,7 +136,7 @@ export class BrokerConnection {
         signal: AbortSignal.any(signals.filter((signal) => signal !== undefined)),
         redirect: 'error',
       });
-      this.prover.noteNonce(url, response.headers.get('dpop-nonce'));
+      this.prover.noteNonce(this.#publicUrl, response.headers.get('dpop-nonce'));
       return response;
     } catch (error) {
       throw mayflyError({
@@ -172,13 +172,28 @@ export class BrokerConnection {
   }
 
   /** How a call says who makes it. With a certificate the connection says it. */
-  async #identity(method: string, url: string): Promise<Record<string, string>> {
-    const { identity, issuer, clock } = this.options;
+  async #identity(method: string, path: string): Promise<Record<string, string>> {
+    const { identity, issuer } = this.options;
     if (!identity || isCertificate(identity)) return {};
     if (!isPerson(identity)) return { authorization: `Bearer ${await identity.bearer(issuer)}` };
     const token = await this.#operatorToken();
-    const proof = this.prover.prove({ method, url, nowMs: clock.now(), accessToken: token });
-    return { authorization: `DPoP ${token}`, dpop: proof };
+    return { authorization: `DPoP ${token}`, dpop: this.#proof(method, path, token) };
+  }
+
+  /** A proof names the broker as it calls itself: its issuer, and at the mTLS listener that address. */
+  #proof(method: string, path: string, accessToken?: string): string {
+    const { clock } = this.options;
+    return this.prover.prove({
+      method,
+      url: `${this.#publicUrl}${path}`,
+      nowMs: clock.now(),
+      ...(accessToken === undefined ? {} : { accessToken }),
+    });
+  }
+
+  get #publicUrl(): string {
+    const { identity, url, issuer } = this.options;
+    return identity && isCertificate(identity) ? url : issuer;
   }
 
   /** A person acts with a five-minute token bound to our key (DESIGN.md 8); it is fetched when needed and used until shortly before its end. */
