@@ -102,21 +102,6 @@ export function tokenPlace(cell: Cell, leaseId: string): [key: string, field: st
   return [cell.keys.tokensAt(secondOf(leaseId)), fieldOf(leaseId)];
 }
 
-/** Learns the profiles of token rows that this broker has not seen. One round trip at most, none when all are known. */
-export async function learnProfiles(cell: Cell, values: readonly string[]): Promise<void> {
-  const unknown = [...new Set(values.map((value) => cell.tokens.profileHashOf(value)))].filter(
-    (hash) => !cell.tokens.knows(hash),
-  );
-  if (unknown.length === 0) return;
-  const profiles = await cell.line.ask((client) => client.mget(unknown.map((hash) => cell.keys.profile(hash))));
-  for (const [at, profile] of profiles.entries()) if (profile) cell.tokens.learn(unknown[at] as string, profile);
-}
-
-/** Token rows as leases; a row whose profile is gone is not there any more. Call learnProfiles first. */
-export function decodeToken(cell: Cell, id: string, value: string): LeaseRecord | undefined {
-  return cell.tokens.knows(cell.tokens.profileHashOf(value)) ? cell.tokens.decode(id, value) : undefined;
-}
-
 /** The locks that a script sent because they changed, or those known already. Expired ones are left out. */
 export function locksOf(cell: Cell, version: string, changed: string[] | null, nowMs: number): LockRecord[] {
   if (changed) cell.locks = { version, records: changed.map((signed) => readLock(cell, signed)) };

@@ -29,6 +29,9 @@ export function writeCredential(lease: LeaseRecord): string[] {
     generations.join(','),
     'bundle',
     bundle,
+    // For the script that renews; the record has it too.
+    'position',
+    lease.position,
   ];
 }
 

@@ -4,6 +4,7 @@ import { newId } from '../core/ids.js';
 import { type Cell, SKEW_MS } from './cell.js';
 import type { Head, HeadFile } from './head-file.js';
 import { unavailable } from './redis.js';
+import { compareStreamIds } from './stream-id.js';
 
 const BEAT_EVERY_MS = 1_000;
 /** A last beat older than this that nobody saw may be the last beat of another, older store. */
@@ -32,7 +33,8 @@ export class Epochs {
   readonly #cell: Cell;
   readonly #file: HeadFile;
   readonly #enter: EnterEpoch;
-  readonly #broker = `b${randomBytes(6).toString('hex')}`;
+  /** This broker's name among the others of the cell, new with each start. */
+  readonly broker = `b${randomBytes(6).toString('hex')}`;
   #beats = 0;
   #head: Head | undefined;
   #confirmed = 0;
@@ -88,14 +90,14 @@ export class Epochs {
   async beat(): Promise<void> {
     const head = this.#head;
     if (!head) throw unavailable('the epoch is not known yet');
-    const beat = `${this.#broker}-${++this.#beats}`;
+    const beat = `${this.broker}-${++this.#beats}`;
     // Written before the beat, so that a broker that dies right after it has still seen it.
     this.#keep({ ...head, beats: [head.beats.at(-1) ?? '', beat] });
     const { line, keys } = this.#cell;
     const reply = (await line.run(
       'beat',
       [keys.named('beats'), keys.named('confirmed')],
-      [this.#broker, beat, this.#confirmed === head.epoch ? head.epoch : '', head.lastWrite, head.epoch],
+      [this.broker, beat, this.#confirmed === head.epoch ? head.epoch : '', head.lastWrite, head.epoch],
     )) as string[];
     if (reply[0] === 'newer') return this.#enterEpoch(Number(reply[1]), head);
     if (reply[0] === 'forgot') return this.#look({ forgot: true });
@@ -256,10 +258,4 @@ export class Epochs {
     const reason = error instanceof Error ? error.message : String(error);
     this.#cell.observe({ event, level: 'warn', problem: reason });
   }
-}
-
-export function compareStreamIds(a: string, b: string): number {
-  const [aMs = 0, aSeq = 0] = a.split('-').map(Number);
-  const [bMs = 0, bSeq = 0] = b.split('-').map(Number);
-  return aMs - bMs || aSeq - bSeq;
 }

@@ -2,9 +2,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { comparePositions, epochOf, isBefore, type Position, positionOf } from '../core/position.js';
 import { type FeedEntry, type Match, RevocationTable } from '../core/revocations.js';
 import type { Cell } from './cell.js';
-import { compareStreamIds } from './epochs.js';
 import { type RedisClient, unavailable } from './redis.js';
 import type { Feed, FeedFrame, FeedReader, RevocationLookup } from './stores.js';
+import { compareStreamIds } from './stream-id.js';
 
 const BLOCK_MS = 1_000;
 /** A blocking read that is not answered by then sits on a dead connection. */
@@ -221,8 +221,32 @@ export class RedisFeed implements Feed {
       untilMs: until === '-' ? null : Number(until),
       match: JSON.parse(member('m')) as Match,
     };
+    const before = fields.indexOf('b');
+    if (before === -1) {
+      this.#take(entry);
+      return;
+    }
+    // A cut-off kills what is older than another place than its own: that place is the entry's, and one that kills nothing moves the head.
+    const cutOff = { ...entry, pos: fields[before + 1] as Position };
+    this.#forgetBefore(cutOff.pos);
+    this.#take(cutOff);
+    this.#take({ pos: entry.pos, untilMs: entry.untilMs, match: { none: true } });
+  }
+
+  #take(entry: FeedEntry): void {
     this.#table.apply(entry);
     this.#tell({ kind: 'entry', entry });
+  }
+
+  /** What a cut-off says too need not be kept; entries for ever say more than it does. */
+  #forgetBefore(place: Position): void {
+    const at = this.#table.position;
+    const entries = this.#table.entries();
+    this.#table.clear();
+    for (const entry of entries) {
+      if (entry.untilMs === null || isBefore(place, entry.pos)) this.#table.apply(entry);
+    }
+    this.#table.advance(at);
   }
 
   #tell(frame: FeedFrame): void {

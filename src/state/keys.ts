@@ -49,6 +49,13 @@ export const KEY_DOCS: readonly KeyDoc[] = [
     loss: 'records not yet moved are gone; seen by the last write, the epoch is raised',
   },
   {
+    name: 'audit:mover',
+    type: 'string',
+    content: 'the worker that moves audit records now',
+    life: 'ten seconds',
+    loss: 'another worker moves them',
+  },
+  {
     name: 'due',
     type: 'sorted set',
     content: 'work by the time it is due, `<job>:<id>`: the outbox that the sweeper empties',
@@ -270,6 +277,7 @@ export class Keys {
       | 'feed:until'
       | 'feed:readers'
       | 'audit'
+      | 'audit:mover'
       | 'due'
       | 'tasks'
       | 'tokens'

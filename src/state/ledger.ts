@@ -2,16 +2,36 @@ import type { Cell } from './cell.js';
 import { cellWrites } from './cell-writes.js';
 import type { Epochs } from './epochs.js';
 import { leaseWrites } from './lease-writes.js';
-import { reader } from './read.js';
+import { readReading } from './read.js';
+import { unavailable } from './redis.js';
+import { revocationWrites } from './revocation-writes.js';
 import type { Ledger } from './stores.js';
 import { taskWrites } from './task-writes.js';
 
-/** The ledger over Redis: one method that changes something is one script of lua/. */
-export function ledger(cell: Cell, epochs: Epochs): Ledger {
+/**
+ * The ledger over Redis: one method that changes something is one script of lua/. Grants are refused here while `grantsClosed` says why; the
+ * scripts refuse them too while the cell has an epoch that is not confirmed.
+ */
+export function redisLedger(cell: Cell, epochs: Epochs, grantsClosed: () => string | undefined): Ledger {
+  const leases = leaseWrites(cell);
+  const tasks = taskWrites(cell);
+  const whenOpen =
+    <Write, Reply>(grant: (write: Write) => Promise<Reply>) =>
+    async (write: Write): Promise<Reply> => {
+      const closed = grantsClosed();
+      if (closed !== undefined) throw unavailable(`grants are closed: ${closed}`);
+      return grant(write);
+    };
   return {
-    read: reader(cell),
-    ...taskWrites(cell),
-    ...leaseWrites(cell),
+    read: (query) => readReading(cell, query),
+    ...tasks,
+    startTask: whenOpen(tasks.startTask),
+    resumeTask: whenOpen(tasks.resumeTask),
+    ...leases,
+    commitLease: whenOpen(leases.commitLease),
+    openIntent: whenOpen(leases.openIntent),
+    renewLease: whenOpen(leases.renewLease),
+    ...revocationWrites(cell),
     ...cellWrites(cell, epochs),
-  } as Ledger;
+  };
 }

@@ -1,19 +1,26 @@
 import { randomBytes } from 'node:crypto';
 import type { Observe } from '../core/observe.js';
 import type { Clock } from '../core/time.js';
+import { AuditFiles } from './audit-files.js';
+import { RedisAuditLog } from './audit-log.js';
 import { type Cell, LIMITS, type Limits } from './cell.js';
 import { Encryption } from './encryption.js';
 import { Epochs } from './epochs.js';
 import { RedisFeed } from './feed.js';
 import { HeadFile } from './head-file.js';
+import { RedisHealth } from './health.js';
+import { Housekeeping } from './housekeeping.js';
 import { Keys } from './keys.js';
-import { ledger } from './ledger.js';
+import { redisLedger } from './ledger.js';
 import { Memory } from './memory.js';
 import { connect, Line, type RedisUrl, ready } from './redis.js';
+import { repeatAcknowledged } from './repeat.js';
+import { redisReplayGuard } from './replay-guard.js';
+import { RedisSchedule } from './schedule.js';
 import type { Stores } from './stores.js';
 import { TaskRecords } from './task-record.js';
 import { TokenRecords } from './token-record.js';
-import { views } from './views.js';
+import { redisViews } from './views.js';
 
 export interface StoreOptions {
   /** `redis://…` or `rediss://…` of a single Redis; a list of them for a Redis Cluster. */
@@ -24,14 +31,17 @@ export interface StoreOptions {
   rootKey: Uint8Array;
   clock: Clock;
   observe: Observe;
-  /** Where this broker keeps its head file, what it acknowledged in the last minute, and audit files. */
+  /** Where this broker keeps its head file, what it acknowledged in the last minute, and audit files. One broker per folder. */
   dataDir: string;
-  /** Default `mayfly`: keys begin `{mayfly:<cell>}:`. */
+  /** Default `mayfly`: keys begin `{mayfly:<cell>}:`, queues `{mayfly-jobs:<cell>}:`. */
   keyPrefix?: string;
+  /** `worker` and `all` (the default) move audit records and trim the feed; jobs are taken once `schedule.start` is called. */
   role?: 'all' | 'api' | 'worker';
+  audit?: { retentionMs?: number };
   limits?: Partial<Limits>;
 }
 
+const AUDIT_RETENTION_MS = 400 * 86_400_000;
 const CELL_KEY_BYTES = 32;
 
 /**
@@ -41,7 +51,8 @@ const CELL_KEY_BYTES = 32;
  */
 export async function openStores(options: StoreOptions): Promise<Stores & { close(): Promise<void> }> {
   const { clock, observe } = options;
-  const keys = new Keys(options.keyPrefix ?? 'mayfly', options.cell);
+  const prefix = options.keyPrefix ?? 'mayfly';
+  const keys = new Keys(prefix, options.cell);
   const encryption = new Encryption(options.rootKey, options.cell);
   const requests = connect(options.url, 'request', observe);
   const blocking = connect(options.url, 'waiting', observe);
@@ -52,6 +63,7 @@ export async function openStores(options: StoreOptions): Promise<Stores & { clos
   try {
     await Promise.all([ready(requests), ready(blocking)]);
     const line = new Line(requests, keys, clock);
+    await line.syncClock();
     const cellKey = await ownCellKey(line, encryption);
     const cell: Cell = {
       line,
@@ -62,27 +74,48 @@ export async function openStores(options: StoreOptions): Promise<Stores & { clos
       limits: { ...LIMITS, ...options.limits },
       tasks: new TaskRecords(),
       tokens: new TokenRecords(options.cell, cellKey),
-      memory: new Memory(),
+      memory: new Memory(options.dataDir, options.cell),
       locks: { version: '', records: [] },
     };
     const feed = new RedisFeed(cell, blocking);
     const epochs = new Epochs(cell, new HeadFile(options.dataDir, options.cell), async () => {
       cell.locks = { version: '', records: [] };
       await feed.reload();
+      await repeatAcknowledged(cell);
     });
+    const files = new AuditFiles(options.dataDir, options.cell, options.audit?.retentionMs ?? AUDIT_RETENTION_MS);
+    const auditLog = new RedisAuditLog(cell, files, epochs.broker);
+    const housekeeping = new Housekeeping(cell, auditLog);
+    const schedule = new RedisSchedule(cell, options.url, requests, `{${prefix}-jobs:${options.cell}}`);
+    let closing: Promise<void> | undefined;
+    const close = () => {
+      closing ??= (async () => {
+        await schedule.stop();
+        await housekeeping.stop();
+        await auditLog.stop().catch(() => {});
+        await health.stop();
+        await feed.stop();
+        await epochs.stop();
+        files.close();
+        closeClients();
+      })();
+      return closing;
+    };
+    const health = new RedisHealth(cell, epochs, feed, auditLog, close);
     await epochs.start();
     await feed.start();
+    await health.start();
+    if (options.role !== 'api') housekeeping.start();
     return {
-      ledger: ledger(cell, epochs),
-      views: views(cell, cellKey),
+      ledger: redisLedger(cell, epochs, () => health.grantsClosed()),
+      views: redisViews(cell, cellKey),
       feed,
-      health: { grantsClosed: () => epochs.closed },
-      close: async () => {
-        await epochs.stop();
-        await feed.stop();
-        closeClients();
-      },
-    } as unknown as Stores & { close(): Promise<void> };
+      schedule,
+      replayGuard: redisReplayGuard(cell),
+      auditLog,
+      health,
+      close,
+    };
   } catch (error) {
     closeClients();
     throw error;

@@ -5,22 +5,47 @@ import { join } from 'node:path';
 /** What a script may do when Redis is full: reads write nothing; ends, locks and revocations need no room first (F6). */
 type Flags = '' | 'no-writes' | 'allow-oom';
 
+interface Recipe {
+  /** Pieces that stand between the prelude and the script. */
+  before: readonly ('guard' | 'grant' | 'tasks')[];
+  flags: Flags;
+}
+
 /**
- * Every script: which pieces stand before it, and how it behaves when Redis is full. A grant has no flag: it is refused whole, before its
- * first write, when there is no room.
+ * Every script. A grant has no flag: when there is no room it is refused whole, before its first write. Only `raise-epoch` runs on a master
+ * that the cell does not know.
  */
 const SCRIPTS = {
   'read-task': { before: ['guard'], flags: 'no-writes' },
   head: { before: ['guard'], flags: 'no-writes' },
   'start-task': { before: ['guard', 'grant'], flags: '' },
   'commit-lease': { before: ['guard', 'grant'], flags: '' },
+  'commit-credential': { before: ['guard', 'grant'], flags: '' },
+  'renew-lease': { before: ['guard', 'grant'], flags: '' },
+  'resume-task': { before: ['guard', 'tasks'], flags: '' },
+  note: { before: ['guard'], flags: '' },
   'end-task': { before: ['guard', 'tasks'], flags: 'allow-oom' },
+  'keep-end': { before: ['guard'], flags: 'allow-oom' },
+  'suspend-task': { before: ['guard', 'tasks'], flags: 'allow-oom' },
+  'change-context': { before: ['guard', 'tasks'], flags: 'allow-oom' },
+  heartbeat: { before: ['guard', 'tasks'], flags: 'allow-oom' },
+  'settle-task': { before: ['guard', 'tasks'], flags: 'allow-oom' },
+  'repeat-generation': { before: ['guard', 'tasks'], flags: 'allow-oom' },
+  revoke: { before: ['guard'], flags: 'allow-oom' },
+  'change-lock': { before: ['guard'], flags: 'allow-oom' },
+  'advance-revocation': { before: ['guard'], flags: 'allow-oom' },
+  'move-leases': { before: ['guard'], flags: 'allow-oom' },
+  'close-attempt': { before: ['guard'], flags: 'allow-oom' },
   'activate-bundle': { before: ['guard'], flags: 'allow-oom' },
   'save-key-ring': { before: ['guard'], flags: 'allow-oom' },
-  note: { before: ['guard'], flags: '' },
+  'claim-due': { before: ['guard'], flags: 'allow-oom' },
+  'settle-due': { before: ['guard'], flags: 'allow-oom' },
+  'trim-feed': { before: ['guard'], flags: 'allow-oom' },
+  'cut-off': { before: ['guard'], flags: 'allow-oom' },
+  'trim-audit': { before: ['guard'], flags: 'allow-oom' },
   beat: { before: ['guard'], flags: 'allow-oom' },
   'raise-epoch': { before: [], flags: 'allow-oom' },
-} as const satisfies Record<string, { before: readonly string[]; flags: Flags }>;
+} as const satisfies Record<string, Recipe>;
 
 export type ScriptName = keyof typeof SCRIPTS;
 
@@ -33,7 +58,7 @@ export interface Script {
 export function loadScripts(): Record<ScriptName, Script> {
   const piece = (name: string) => readFileSync(join(import.meta.dirname, 'lua', `${name}.lua`), 'utf8');
   const load = (name: ScriptName): Script => {
-    const { before, flags } = SCRIPTS[name];
+    const { before, flags }: Recipe = SCRIPTS[name];
     const shebang = flags ? `#!lua flags=${flags}` : '#!lua';
     const source = [shebang, piece('prelude'), ...before.map(piece), piece(name)].join('\n');
     return { name, source, sha: createHash('sha1').update(source).digest('hex') };

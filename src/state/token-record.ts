@@ -8,22 +8,23 @@ const SUFFIX_CHARACTERS = 26;
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
 
 /** What many token leases have in common; stored once under a keyed hash of itself. */
-type Profile = Pick<
-  LeaseRecord,
-  | 'agent'
-  | 'actors'
-  | 'onBehalfOf'
-  | 'opener'
-  | 'owner'
-  | 'team'
-  | 'environment'
-  | 'resource'
-  | 'tools'
-  | 'bundle'
-  | 'keyId'
-  | 'identityKeyId'
-  | 'binding'
->;
+type Profile = Omit<LeaseRecord, (typeof OWN)[number]>;
+
+/** What each token lease has of its own. */
+const OWN = [
+  'id',
+  'kind',
+  'taskId',
+  'path',
+  'position',
+  'generations',
+  'state',
+  'createdAtMs',
+  'expiresAtMs',
+  'revokedAtMs',
+  'revokedReason',
+] as const satisfies (keyof LeaseRecord)[];
+const OWN_MEMBERS: ReadonlySet<string> = new Set(OWN);
 
 /** A token lease as Redis holds it. */
 export interface TokenRow {
@@ -142,21 +143,6 @@ export function secondOf(leaseId: string): number {
 }
 
 function profileOf(lease: LeaseRecord): Profile {
-  const { agent, actors, onBehalfOf, opener, owner, team, environment, resource, tools, bundle, keyId, identityKeyId } =
-    lease;
-  return {
-    agent,
-    actors,
-    ...(onBehalfOf !== undefined && { onBehalfOf }),
-    ...(opener !== undefined && { opener }),
-    ...(owner !== undefined && { owner }),
-    ...(team !== undefined && { team }),
-    ...(environment !== undefined && { environment }),
-    ...(resource !== undefined && { resource }),
-    tools,
-    bundle,
-    ...(keyId !== undefined && { keyId }),
-    ...(identityKeyId !== undefined && { identityKeyId }),
-    binding: lease.binding,
-  };
+  const members = Object.entries(lease).filter(([member, value]) => !OWN_MEMBERS.has(member) && value !== undefined);
+  return Object.fromEntries(members.sort(([a], [b]) => (a < b ? -1 : 1))) as unknown as Profile;
 }

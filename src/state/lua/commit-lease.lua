@@ -40,7 +40,7 @@ redis.call('HSET', KEYS[5], field, value)
 if redis.call('HLEN', KEYS[5]) == 1 then
   redis.call('PEXPIRE', KEYS[5], ARGV[8])
   redis.call('ZADD', KEYS[6], ARGV[7], ARGV[7])
-  redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', math.floor((now - ARGV[21]) / 1000) - 3600)
+  redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', math.floor((now - ARGV[21]) / 1000) - 60)
 else
   redis.call('PEXPIRE', KEYS[5], ARGV[8], 'GT')
 end

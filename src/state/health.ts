@@ -1,0 +1,162 @@
+import type { RedisAuditLog } from './audit-log.js';
+import type { Cell } from './cell.js';
+import type { Epochs } from './epochs.js';
+import type { RedisFeed } from './feed.js';
+import type { Health, HealthLine } from './stores.js';
+
+const CHECK_EVERY_MS = 1_000;
+const PROFILE_EVERY_MS = 60_000;
+
+/** Looks at the store once a second (its profile once a minute), and says why grants are closed. Revocations never ask. */
+export class RedisHealth implements Health {
+  readonly #cell: Cell;
+  readonly #epochs: Epochs;
+  readonly #feed: RedisFeed;
+  readonly #auditLog: RedisAuditLog;
+  readonly #close: () => Promise<void>;
+  #lines: HealthLine[] = [];
+  #problem: string | undefined = 'the store has not been looked at yet';
+  #profileAtMs = Number.NEGATIVE_INFINITY;
+  #profile: HealthLine[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #checking: Promise<unknown> | undefined;
+
+  constructor(cell: Cell, epochs: Epochs, feed: RedisFeed, auditLog: RedisAuditLog, close: () => Promise<void>) {
+    this.#cell = cell;
+    this.#epochs = epochs;
+    this.#feed = feed;
+    this.#auditLog = auditLog;
+    this.#close = close;
+  }
+
+  async start(): Promise<void> {
+    await this.check();
+    this.#timer = setInterval(() => {
+      this.#checking ??= this.#look()
+        .catch(() => {})
+        .finally(() => {
+          this.#checking = undefined;
+        });
+    }, CHECK_EVERY_MS);
+  }
+
+  async check(): Promise<HealthLine[]> {
+    this.#profileAtMs = Number.NEGATIVE_INFINITY;
+    try {
+      await this.#look();
+      return this.#lines;
+    } catch (error) {
+      const detail = error instanceof Error ? error.message : String(error);
+      return [{ name: 'redis', ok: false, detail, advice: 'Is Redis running, and can this broker reach it?' }];
+    }
+  }
+
+  grantsClosed(): string | undefined {
+    return this.#epochs.closed ?? this.#problem;
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#checking;
+  }
+
+  close(): Promise<void> {
+    return this.#close();
+  }
+
+  async #look(): Promise<void> {
+    const { line, limits, clock } = this.#cell;
+    const info = await line.info();
+    if (performance.now() - this.#profileAtMs > PROFILE_EVERY_MS) {
+      this.#profile = profileLines(info, await line.appendFsync());
+      this.#profileAtMs = performance.now();
+    }
+    const skewMs = Math.abs(clock.now() - line.redisNowMs());
+    const backlogMs = await this.#auditLog.backlogMs();
+    const due = await line.ask((client) =>
+      client.zcount(this.#cell.keys.named('due'), '-inf', clock.now() - limits.sweepGraceMs),
+    );
+    const share = memoryShare(info);
+    this.#lines = [
+      ...this.#profile,
+      {
+        name: 'redis memory',
+        ok: share < limits.memoryShareMax,
+        detail: `${(100 * share).toFixed(1)} % used`,
+        advice: 'Give Redis more memory: grants close at 80 %, revocations go on.',
+      },
+      {
+        name: 'clock',
+        ok: skewMs <= limits.clockSkewMsMax,
+        detail: `${Math.round(skewMs)} ms from Redis' clock`,
+        advice: 'Synchronise the clocks of this machine and of Redis.',
+      },
+      {
+        name: 'audit backlog',
+        ok: backlogMs <= limits.auditBacklogMsMax,
+        detail: `the oldest record not in a file has waited ${Math.round(backlogMs / 1_000)} s`,
+        advice: 'Run a worker (--role all or worker) whose data folder can be written.',
+      },
+      {
+        name: 'epoch',
+        ok: this.#epochs.closed === undefined,
+        detail: this.#epochs.closed ?? `epoch ${this.#epochs.epoch}, confirmed by every broker`,
+      },
+      { name: 'feed', ok: true, detail: `at ${this.#feed.position()}` },
+      { name: 'due work', ok: due === 0, detail: `${due} overdue`, advice: 'Run a worker (--role all or worker).' },
+    ].map(withoutIdleAdvice);
+    const closing = ['redis version', 'redis persistence', 'redis eviction', 'redis memory', 'clock', 'audit backlog'];
+    const bad = this.#lines.find((one) => !one.ok && closing.includes(one.name));
+    this.#problem = bad && `${bad.name}: ${bad.detail}`;
+  }
+}
+
+/** What the store must be for anything to be granted (DESIGN.md 5): version, AOF, no eviction. How it syncs decides about restarts only. */
+export function profileLines(info: Map<string, string>, appendFsync: string | undefined): HealthLine[] {
+  const valkey = info.get('valkey_version');
+  const version = valkey ?? info.get('redis_version') ?? '0';
+  const policy = info.get('maxmemory_policy') ?? 'unknown';
+  return [
+    {
+      name: 'redis version',
+      ok: isAtLeast(version, valkey === undefined ? [7, 0] : [7, 2]),
+      detail: `${valkey === undefined ? 'Redis' : 'Valkey'} ${version}`,
+      advice: 'Use Redis 7.0 or later, or Valkey 7.2 or later.',
+    },
+    {
+      name: 'redis persistence',
+      ok: info.get('aof_enabled') === '1',
+      detail: info.get('aof_enabled') === '1' ? 'append-only file' : 'no append-only file',
+      advice: 'Set `appendonly yes`: without it a restart forgets revocations.',
+    },
+    {
+      name: 'redis eviction',
+      ok: policy === 'noeviction',
+      detail: policy,
+      advice: 'Set `maxmemory-policy noeviction`: an evicted key is a forgotten revocation.',
+    },
+    {
+      name: 'redis sync',
+      ok: appendFsync === 'always',
+      detail: `appendfsync ${appendFsync ?? 'unknown'}`,
+      advice:
+        'With `appendfsync always` a restart of Redis does not raise the epoch; with less, every token dies with it.',
+    },
+  ].map(withoutIdleAdvice);
+}
+
+function withoutIdleAdvice(line: HealthLine): HealthLine {
+  const { advice, ...rest } = line;
+  return line.ok || advice === undefined ? rest : { ...rest, advice };
+}
+
+function isAtLeast(version: string, [major, minor]: [number, number]): boolean {
+  const [ownMajor = 0, ownMinor = 0] = version.split('.').map(Number);
+  return ownMajor > major || (ownMajor === major && ownMinor >= minor);
+}
+
+function memoryShare(info: Map<string, string>): number {
+  const used = Number(info.get('used_memory') ?? 0);
+  const limit = Number(info.get('maxmemory') ?? 0) || Number(info.get('total_system_memory') ?? 0);
+  return limit > 0 ? used / limit : 0;
+}

@@ -1,0 +1,41 @@
+-- Moves live leases: tokens to revoked, credentials to revoking and due. Those not live are skipped.
+-- KEYS: 5 due, 6 the task of a verdict (or none), then four per lease:
+--       a token: its second, tokens of its task, its tree, its agent (or none); a credential: itself, none, none, none
+-- ARGV: 4 reason, 5 generation and 6 bundle of a verdict ('' for none), 7 number of leases, 8 '1': tell the verifiers of every token, then five per lease: 't' or 'c', id, field, end (ms), slot of the end
+-- Returns: {'moved', position or '', id…} or {'stale'}.
+local reason, isVerdict = ARGV[4], not isNone(KEYS[6])
+if isVerdict and (redis.call('HGET', KEYS[6], 'generation') ~= ARGV[5] or bundle ~= ARGV[6]) then return { 'stale' } end
+-- A verdict's token has no other entry that kills it at a verifier.
+local isAnnounced = isVerdict or ARGV[8] == '1'
+local reply = { 'moved', '' }
+for index = 1, tonumber(ARGV[7]) do
+  local firstKey, firstArg = 6 + 4 * (index - 1), 8 + 5 * (index - 1)
+  local key, kind, id, field = KEYS[firstKey + 1], ARGV[firstArg + 1], ARGV[firstArg + 2], ARGV[firstArg + 3]
+  if kind == 't' then
+    local value = redis.call('HGET', key, field)
+    local expires = value and string.match(value, '^a.(%d+)')
+    if expires and tonumber(expires) > now then
+      local hasBelow = string.sub(value, 2, 2) == 'p'
+      if hasBelow or isAnnounced then reply[2] = append('{"lease":"' .. id .. '"}', expires + 60000) end
+      redis.call('HSET', key, field, 'r' .. string.sub(value, 2) .. '|' .. ARGV[1] .. '|' .. reason)
+      local tokensKey, treeKey, agentKey = KEYS[firstKey + 2], KEYS[firstKey + 3], KEYS[firstKey + 4]
+      if not isNone(tokensKey) then redis.call('ZREM', tokensKey, id) end
+      if not isNone(treeKey) then redis.call('ZREM', treeKey, id) end
+      if tonumber(redis.call('HGET', agentKey, ARGV[firstArg + 5]) or 0) > 0 then
+        redis.call('HINCRBY', agentKey, ARGV[firstArg + 5], -1)
+        redis.call('HINCRBY', agentKey, 'n', -1)
+      end
+      reply[#reply + 1] = id
+    end
+  else
+    local state = redis.call('HGET', key, 'state')
+    if state == 'active' or state == 'pending' then
+      redis.call('HSET', key, 'state', 'revoking', 'reason', reason)
+      redis.call('HSETNX', key, 'attempts', 0)
+      redis.call('ZADD', KEYS[5], ARGV[1], 'retire-credential:' .. id)
+      reply[#reply + 1] = id
+    end
+  end
+end
+if #reply > 2 then record(ARGV[3]) end
+return reply

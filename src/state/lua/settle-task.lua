@@ -1,0 +1,9 @@
+-- One kind of work on a task is done: no longer due, unless the task changed since the state and generation it was begun in.
+-- KEYS, ARGV 4: as tasks.lua
+-- ARGV: 5 work, 6 state, 7 generation
+-- Returns: {'settled' | 'stale' | 'not_found'}.
+if not state then return { 'not_found' } end
+if state ~= ARGV[6] or generation ~= ARGV[7] then return { 'stale' } end
+redis.call('ZREM', dueKey, ARGV[5] .. ':' .. taskId)
+record(ARGV[3])
+return { 'settled' }

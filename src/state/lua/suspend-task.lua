@@ -1,0 +1,18 @@
+-- All that was given dies as at an end, the generation rises, and the task can go on later.
+-- KEYS, ARGV 4: as tasks.lua
+-- ARGV: 5 only if ('' or 'silence')
+-- Returns: {'suspended' | 'already' | 'over', task, position or ''}, {'not_found'} or {'not_due'}.
+if not state then return { 'not_found' } end
+if isOver then return { 'over', look(), '' } end
+if state == 'suspended' then return { 'already', look(), '' } end
+if ARGV[5] == 'silence' and silentAt(1) > now then
+  watch(state)
+  return { 'not_due' }
+end
+
+redis.call('HSET', taskKey, 'state', 'suspended', 'generation', generation + 1)
+local at = cut()
+redis.call('ZADD', dueKey, ARGV[1], 'drain-task:' .. taskId)
+watch('suspended')
+record(ARGV[3])
+return { 'suspended', look(), at }
