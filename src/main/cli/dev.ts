@@ -29,7 +29,7 @@ async function run(flags: DevFlags): Promise<void> {
   const { startDevBroker } = await import('../dev/dev-broker.js');
   const say = (line: string) => process.stdout.write(`${line}\n`);
   const stopping = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.abort());
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stopping.abort());
   const broker = await startDevBroker({
     port: flags.port,
     dataDir: flags.data,

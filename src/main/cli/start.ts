@@ -22,7 +22,7 @@ async function run(flags: { role: Role; config?: string }): Promise<void> {
   const config = loadConfig({ ...(flags.config !== undefined && { file: flags.config }), env: process.env });
   const observe = logTo(config.log.level);
   const stopped = new Promise<void>((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => resolve());
   });
   const running = await startBroker({
     config,
