@@ -1,6 +1,14 @@
 import type { TaskClaims } from '../core/claims.js';
 import { readFeedFrame } from '../core/feed-frames.js';
-import { comparePositions, isBefore, ORIGIN, type Position } from '../core/position.js';
+import {
+  comparePlaces,
+  comparePositions,
+  isBefore,
+  ORIGIN,
+  type Place,
+  type Position,
+  placeOf,
+} from '../core/position.js';
 import { type FeedEntry, matches, RevocationTable } from '../core/revocations.js';
 import { serverSentEvents } from './server-sent-events.js';
 import type { SteadyClock } from './steady-clock.js';
@@ -50,6 +58,7 @@ export class FeedFollower {
   readonly #waiting = new Set<() => void>();
   readonly #watched = new Set<Watched>();
   #position: Position = ORIGIN;
+  #place: Place = placeOf(ORIGIN);
   #complete = false;
   #connected = false;
   /** The next connection asks for a snapshot. */
@@ -84,6 +93,11 @@ export class FeedFollower {
 
   get position(): Position {
     return this.#position;
+  }
+
+  /** Whether everything up to this place has been applied. */
+  hasReached(place: Place): boolean {
+    return comparePlaces(place, this.#place) <= 0;
   }
 
   ageMs(): number | undefined {
@@ -200,7 +214,7 @@ export class FeedFollower {
     this.table.apply(entry);
     if (reading.last === undefined || isBefore(reading.last, entry.pos)) reading.last = entry.pos;
     // While a snapshot arrives, a place in it says nothing about the places before it.
-    if (!reading.snapshot && isBefore(this.#position, entry.pos)) this.#position = entry.pos;
+    if (!reading.snapshot && isBefore(this.#position, entry.pos)) this.#moveTo(entry.pos);
     this.#options.onEntry?.(entry);
     for (const watched of [...this.#watched]) {
       const { claims, kid, onDead } = watched;
@@ -221,7 +235,7 @@ export class FeedFollower {
       // Entries before the head that are gone have nothing left to kill: the snapshot reaches the head.
       reading.snapshot = false;
       reading.last = head;
-      this.#position = head;
+      this.#moveTo(head);
       this.table.advance(head);
       this.#complete = true;
       this.#needsSnapshot = false;
@@ -229,6 +243,11 @@ export class FeedFollower {
     }
     if (head === reading.last) return;
     this.#startOver(comparePositions(head, this.#position) > 0 ? 'a gap in the feed' : 'the head went back');
+  }
+
+  #moveTo(position: Position): void {
+    this.#position = position;
+    this.#place = placeOf(position);
   }
 
   #startOver(problem: string): never {

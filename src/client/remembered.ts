@@ -1,6 +1,10 @@
-/** The latest used values by key, at most `most` of them: what is not asked for longest is forgotten first. */
+/**
+ * Lately used values by key, at most `most` of them. Two generations instead of a list in order of use: a hit costs one lookup, and
+ * what was not asked for during a whole generation is forgotten.
+ */
 export class Remembered<Value> {
-  readonly #values = new Map<string, Value>();
+  #young = new Map<string, Value>();
+  #old = new Map<string, Value>();
   readonly #most: number;
 
   constructor(most: number) {
@@ -8,25 +12,23 @@ export class Remembered<Value> {
   }
 
   get size(): number {
-    return this.#values.size;
+    return this.#young.size + this.#old.size;
   }
 
   get(key: string): Value | undefined {
-    const value = this.#values.get(key);
-    if (value === undefined) return undefined;
-    this.#values.delete(key);
-    this.#values.set(key, value);
-    return value;
+    const young = this.#young.get(key);
+    if (young !== undefined) return young;
+    const old = this.#old.get(key);
+    if (old !== undefined) this.set(key, old);
+    return old;
   }
 
   set(key: string, value: Value): void {
-    this.#values.delete(key);
-    this.#values.set(key, value);
-    if (this.#values.size > this.#most) this.#values.delete(this.#values.keys().next().value as string);
-  }
-
-  delete(key: string): void {
-    this.#values.delete(key);
+    this.#old.delete(key);
+    this.#young.set(key, value);
+    if (this.#young.size < Math.max(1, this.#most / 2)) return;
+    this.#old = this.#young;
+    this.#young = new Map();
   }
 }
 

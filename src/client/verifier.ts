@@ -3,7 +3,7 @@ import { type TaskClaims, toolsOf } from '../core/claims.js';
 import { DPOP_WINDOW_MS, type DpopProof, DpopRefused, verifyDpop } from '../core/dpop.js';
 import type { VerificationKey } from '../core/jwk.js';
 import { JwsRefused } from '../core/jws.js';
-import { isBefore, type Position } from '../core/position.js';
+import { type Place, placeOf } from '../core/position.js';
 import { readTaskToken } from '../core/task-token.js';
 import type { Clock, EpochMs } from '../core/time.js';
 import { FeedFollower, type FeedStatus } from './feed-follower.js';
@@ -144,7 +144,10 @@ export function createVerifier(options: VerifierOptions): Verifier {
 }
 
 interface Known {
+  /** The exact bytes. They are found by their signature, because hashing all of a token costs more than everything else here. */
+  token: string;
   task: VerifiedTask;
+  place: Place;
   /** The key object it was verified with; another one under that kid means verifying again. */
   key: VerificationKey;
 }
@@ -279,12 +282,12 @@ class TaskVerifier implements Verifier {
   #check(token: string, presented: Presented): VerifiedTask {
     const unready = this.#staleness();
     if (unready) throw unready;
-    const task = this.#genuine(token);
+    const { task, place } = this.#genuine(token);
     const { claims, kid } = task;
     const expired = this.#expiry(task);
     if (expired) throw expired;
     if (claims.mayfly.cell !== this.#cell) throw new TokenRefusal('token_refused', 'cell', 'a token of another cell');
-    if (isBefore(this.#feed.position, claims.mayfly.pos)) {
+    if (!this.#feed.hasReached(place)) {
       throw new TokenRefusal('token_refused', 'position-ahead', 'the token is ahead of the feed');
     }
     if (this.#feed.table.find(claims, kid)) throw revoked();
@@ -299,12 +302,10 @@ class TaskVerifier implements Verifier {
   }
 
   /** Reads the token, or remembers having read these very bytes under a key that still counts. */
-  #genuine(token: string): VerifiedTask {
-    const known = this.#known.get(token);
-    if (known) {
-      if (this.#keys.keyOf(known.task.kid) === known.key) return known.task;
-      this.#known.delete(token);
-    }
+  #genuine(token: string): Known {
+    const signature = token.slice(token.lastIndexOf('.') + 1);
+    const known = this.#known.get(signature);
+    if (known?.token === token && this.#keys.keyOf(known.task.kid) === known.key) return known;
     let read: ReturnType<typeof readTaskToken>;
     let used: VerificationKey | undefined;
     try {
@@ -334,8 +335,9 @@ class TaskVerifier implements Verifier {
       expiresAtMs: claims.exp * 1_000,
       kid,
     };
-    if (used) this.#known.set(token, { task, key: used });
-    return task;
+    const fresh: Known = { token, task, place: placeOf(claims.mayfly.pos), key: used as VerificationKey };
+    this.#known.set(signature, fresh);
+    return fresh;
   }
 
   #checkBinding(token: string, { cnf }: TaskClaims, presented: Presented): void {
@@ -388,8 +390,8 @@ class TaskVerifier implements Verifier {
       return true;
     }
     if (reason !== 'position-ahead') return false;
-    const position = this.#known.get(token)?.task.claims.mayfly.pos as Position;
-    return this.#feed.until(() => !isBefore(this.#feed.position, position), this.#limits.waitForFeedMs);
+    const { place } = this.#genuine(token);
+    return this.#feed.until(() => this.#feed.hasReached(place), this.#limits.waitForFeedMs);
   }
 
   async #decide(task: VerifiedTask, { tool, method, url, arguments: given }: Presented): Promise<void> {

@@ -174,18 +174,19 @@ export class RevocationTable {
   find(claims: TaskClaims, kid: string): FeedEntry | undefined {
     const own = claims.mayfly;
     if (!own.pos.startsWith(this.#epochPrefix) && epochOf(own.pos) < this.#place.epoch) return this.#epochEntry();
-    const look = new Look(claims, kid);
-    const { lease, task, client, prefix, key, bundle, tool, resource, trust_domain, sel } = this.#facets;
+    const { lease, task, client, prefix, key, bundle, tool, resource, trust_domain: domain, sel } = this.#facets;
     return (
-      look.in(this.#always) ??
-      (lease.size > 0 ? (look.under(lease, claims.jti) ?? look.underAny(lease, own.path)) : undefined) ??
-      (task.size > 0 ? look.underAny(task, own.path) : undefined) ??
-      (key.size > 0 ? look.under(key, kid) : undefined) ??
-      (sel.size > 0 ? look.underAny(sel, own.sel) : undefined) ??
-      (resource.size > 0 ? look.under(resource, claims.aud) : undefined) ??
-      (bundle.size > 0 ? look.under(bundle, own.bundle) : undefined) ??
-      (tool.size > 0 ? look.underAny(tool, toolsOf(claims)) : undefined) ??
-      (client.size + prefix.size + trust_domain.size > 0 ? look.underNames(client, prefix, trust_domain) : undefined)
+      lookIn(this.#always, claims, kid) ??
+      (lease.size > 0
+        ? (under(lease, claims.jti, claims, kid) ?? underAny(lease, own.path, claims, kid))
+        : undefined) ??
+      (task.size > 0 ? underAny(task, own.path, claims, kid) : undefined) ??
+      (key.size > 0 ? under(key, kid, claims, kid) : undefined) ??
+      (sel.size > 0 ? underAny(sel, own.sel, claims, kid) : undefined) ??
+      (resource.size > 0 ? under(resource, claims.aud, claims, kid) : undefined) ??
+      (bundle.size > 0 ? under(bundle, own.bundle, claims, kid) : undefined) ??
+      (tool.size > 0 ? underAny(tool, toolsOf(claims), claims, kid) : undefined) ??
+      (client.size + prefix.size + domain.size > 0 ? this.#underNames(claims, kid) : undefined)
     );
   }
 
@@ -275,6 +276,29 @@ export class RevocationTable {
     return made;
   }
 
+  #underNames(claims: TaskClaims, kid: string): FeedEntry | undefined {
+    const { client_id: client, sub } = claims;
+    const found =
+      this.#underName(client, claims, kid) ?? (sub === client ? undefined : this.#underName(sub, claims, kid));
+    if (found) return found;
+    for (let actor = claims.act; actor; actor = actor.act) {
+      const acted = actor.sub === client ? undefined : this.#underName(actor.sub, claims, kid);
+      if (acted) return acted;
+    }
+    return undefined;
+  }
+
+  #underName(name: string, claims: TaskClaims, kid: string): FeedEntry | undefined {
+    const { client, prefix, trust_domain: domain } = this.#facets;
+    return (
+      (client.size > 0 ? under(client, name, claims, kid) : undefined) ??
+      (prefix.size > 0 ? underPrefixes(prefix, name, claims, kid) : undefined) ??
+      (domain.size > 0 && name.startsWith('spiffe://')
+        ? under(domain, name.slice('spiffe://'.length, name.indexOf('/', 'spiffe://'.length)), claims, kid)
+        : undefined)
+    );
+  }
+
   #epochEntry(): FeedEntry {
     return { pos: `${this.#place.epoch}-0-0`, untilMs: null, match: { all: true } };
   }
@@ -285,70 +309,47 @@ function comesAfter(one: Indexed, other: Indexed): boolean {
   return comparePlaces(one.place, other.place) > 0;
 }
 
-/** One look into the table; the token's place is read when a candidate first asks for it. */
-class Look {
-  readonly #claims: TaskClaims;
-  readonly #kid: string;
-  #place: Place | undefined;
-
-  constructor(claims: TaskClaims, kid: string) {
-    this.#claims = claims;
-    this.#kid = kid;
+/** The newest entry waiting here that kills the token. */
+function lookIn({ entries }: Bucket, claims: TaskClaims, kid: string): FeedEntry | undefined {
+  if (entries.length === 0) return undefined;
+  const place = placeOf(claims.mayfly.pos);
+  for (let at = entries.length - 1; at >= 0; at--) {
+    const one = entries[at] as Indexed;
+    // Sorted: when this one is no newer than the token, none before it is. A place that is no number is older than everything.
+    if (!one.timeless && comparePlaces(place, one.place) >= 0) return undefined;
+    if (one.certain || matches(one.entry.match, claims, kid)) return one.entry;
   }
+  return undefined;
+}
 
-  in(bucket: Bucket): FeedEntry | undefined {
-    const { entries } = bucket;
-    for (let at = entries.length - 1; at >= 0; at--) {
-      const one = entries[at] as Indexed;
-      // Sorted: when this one is no newer than the token, none before it is.
-      if (!one.timeless && !this.#isOlderThan(one.place)) return undefined;
-      if (one.certain || matches(one.entry.match, this.#claims, this.#kid)) return one.entry;
-    }
-    return undefined;
-  }
+function under(index: Map<string, Bucket>, value: string, claims: TaskClaims, kid: string): FeedEntry | undefined {
+  const bucket = index.get(value);
+  return bucket && lookIn(bucket, claims, kid);
+}
 
-  under(index: Map<string, Bucket>, value: string): FeedEntry | undefined {
-    const bucket = index.get(value);
-    return bucket && this.in(bucket);
+function underAny(
+  index: Map<string, Bucket>,
+  values: readonly string[],
+  claims: TaskClaims,
+  kid: string,
+): FeedEntry | undefined {
+  for (const value of values) {
+    const found = under(index, value, claims, kid);
+    if (found) return found;
   }
+  return undefined;
+}
 
-  underAny(index: Map<string, Bucket>, values: readonly string[]): FeedEntry | undefined {
-    for (const value of values) {
-      const bucket = index.get(value);
-      const found = bucket && this.in(bucket);
-      if (found) return found;
-    }
-    return undefined;
+/** Every text that `hasPrefix` holds for: the name cut before each slash, and the whole of it. */
+function underPrefixes(
+  index: Map<string, Bucket>,
+  name: string,
+  claims: TaskClaims,
+  kid: string,
+): FeedEntry | undefined {
+  for (let at = name.indexOf('/'); at !== -1; at = name.indexOf('/', at + 1)) {
+    const found = under(index, name.slice(0, at), claims, kid);
+    if (found) return found;
   }
-
-  underNames(
-    client: Map<string, Bucket>,
-    prefix: Map<string, Bucket>,
-    trustDomain: Map<string, Bucket>,
-  ): FeedEntry | undefined {
-    for (const name of namesIn(this.#claims)) {
-      const found =
-        (client.size > 0 ? this.under(client, name) : undefined) ??
-        (prefix.size > 0 ? this.#underPrefixes(prefix, name) : undefined) ??
-        (trustDomain.size > 0 && name.startsWith('spiffe://')
-          ? this.under(trustDomain, name.slice('spiffe://'.length, name.indexOf('/', 'spiffe://'.length)))
-          : undefined);
-      if (found) return found;
-    }
-    return undefined;
-  }
-
-  #underPrefixes(prefix: Map<string, Bucket>, name: string): FeedEntry | undefined {
-    for (let at = name.indexOf('/'); at !== -1; at = name.indexOf('/', at + 1)) {
-      const found = this.under(prefix, name.slice(0, at));
-      if (found) return found;
-    }
-    return this.under(prefix, name);
-  }
-
-  #isOlderThan(place: Place): boolean {
-    this.#place ??= placeOf(this.#claims.mayfly.pos);
-    // Written so that a place that is no number is older than everything.
-    return !(comparePlaces(this.#place, place) >= 0);
-  }
+  return under(index, name, claims, kid);
 }
