@@ -99,7 +99,7 @@ export class Line {
   closed: string | undefined;
   /** Redis does not answer: every method throws `unavailable`. */
   out = false;
-  /** When the epoch was last raised: what brokers repeat is counted back from here, however late they come. */
+  /** When the first unconfirmed epoch was raised: what brokers repeat is counted back from here, however late they come. */
   raisedAtMs = 0;
   /** One per broker. */
   readonly brokers: { name: string; memory: Acknowledged[]; confirmedEpoch: number }[] = [];
@@ -185,7 +185,7 @@ export class Line {
   raiseEpoch(): number {
     const state = this.state;
     if (this.bugs.dropEpoch) return state.epoch;
-    this.raisedAtMs = this.clock.now();
+    if (this.closed === undefined) this.raisedAtMs = this.clock.now();
     state.epoch = Math.max(state.epoch + 1, Math.floor(this.clock.now() / 1_000));
     this.append({ all: true }, this.clock.now() + 900_000 + SKEW_MS, { fence: true });
     return state.epoch;

@@ -389,7 +389,12 @@ export async function retireCredential(hands: Hands, id: string): Promise<void> 
   try {
     await hands.backend.revoke(id);
     if (await hands.backend.exists(id)) throw new Error('still there');
-    result = { state: 'revoked' };
+    // Whoever issues it may be about to: until the intent's deadline has passed, "not there" is not "never will be".
+    const mayComeUntilMs = lease.createdAtMs + INTENT_MS;
+    result =
+      hands.clock.now() >= mayComeUntilMs
+        ? { state: 'revoked' }
+        : { state: 'revoking', problem: 'it may still be issued', nextAttemptMs: mayComeUntilMs };
   } catch {
     result = { state: 'revoking', problem: 'backend', nextAttemptMs: hands.clock.now() + 1_000 };
   }

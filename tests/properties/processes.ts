@@ -1,4 +1,7 @@
 import { BrokerError } from '../../src/core/errors.js';
+import type { Clock } from '../../src/core/time.js';
+
+const SCRIPT_DEADLINE_MS = 1_000;
 
 /** What becomes of one awaited call: it runs; it fails without effect; its reply is lost; the process dies before it, or after it. */
 export type Fate = 'run' | 'fail' | 'lose-reply' | 'die-before' | 'die-after';
@@ -39,9 +42,11 @@ export class Process {
 /** All verbs on their way. Nothing moves unless `step` moves it, so one list of steps is one interleaving. */
 export class Processes {
   readonly running: Process[] = [];
+  readonly #clock: Clock;
   readonly #onCall: (call: Call) => void;
 
-  constructor(onCall: (call: Call) => void) {
+  constructor(clock: Clock, onCall: (call: Call) => void) {
+    this.#clock = clock;
     this.#onCall = onCall;
   }
 
@@ -91,8 +96,11 @@ export class Processes {
         const method = String(property);
         if (!methods.includes(method)) return value.bind(real);
         return async (...args: unknown[]) => {
+          const askedAtMs = this.#clock.now();
           const fate = await this.#stand(process, `${name}.${method}`);
-          if (fate === 'fail') throw new BrokerError('unavailable', 'Mayfly cannot decide right now.');
+          // A script past its deadline does nothing.
+          const late = name === 'ledger' && this.#clock.now() - askedAtMs > SCRIPT_DEADLINE_MS;
+          if (fate === 'fail' || late) throw new BrokerError('unavailable', 'Mayfly cannot decide right now.');
           if (fate === 'die-before') return new Promise(() => {});
           const copy = structuredClone(args);
           const result: unknown = await value.apply(real, args);

@@ -89,7 +89,7 @@ export class World {
     for (const broker of this.brokers) broker.feed.lag = true;
     this.verifiers = [new Verifier(this.line, this.bugs), new Verifier(this.line, this.bugs)];
     this.oracle = new Oracle(this.line, this.allows, { judgesCredentials: options.judgesCredentials ?? true });
-    this.processes = new Processes((call: Call) => this.oracle.saw(call));
+    this.processes = new Processes(this.clock, (call: Call) => this.oracle.saw(call));
   }
 
   nextId(kind: 'tsk' | 'lse' | 'rev' | 'lck' | 'dec'): string {
