@@ -1,4 +1,5 @@
-import type { AuthorizationAnswer, CheckParseAnswer, Context, ValidationAnswer } from '@cedar-policy/cedar-wasm/nodejs';
+import { setImmediate } from 'node:timers/promises';
+import type { ValidationAnswer } from '@cedar-policy/cedar-wasm/nodejs';
 import { z } from 'zod';
 import type { Bundle } from '../../core/bundle.js';
 import type { Decision, PolicyQuestion } from '../../core/decision.js';
@@ -6,9 +7,10 @@ import type { Clock } from '../../core/time.js';
 import { definePlugin } from '../plugin.js';
 import { invalid } from './bundle-problems.js';
 import type { PolicyEngine, PreparedPolicy } from './contract.js';
-import { engineNumber, withEngine } from './engine.js';
+import { withEngine } from './engine.js';
 import { strictest } from './limits.js';
 import { isDeclared, nearestMiss, undeclaredWorkload } from './nearest-miss.js';
+import { Place, type Slice, textsOf } from './place.js';
 import { type Policy, readPolicies } from './policy-text.js';
 import { type EngineQuestion, toEngine } from './question.js';
 import { type ReadPath, touches } from './reads.js';
@@ -39,20 +41,11 @@ export const cedar = definePlugin({
   kind: 'cedar',
   config,
   create: (settings: z.output<typeof config>, deps: CedarDeps): PolicyEngine => ({
-    async prepare(bundle) {
-      return prepare(bundle, settings, deps);
-    },
+    prepare: (bundle) => prepare(bundle, settings, deps),
   }),
 });
 
-/** Policies that are evaluated together. */
-interface Slice {
-  number: number;
-  policies: Policy[];
-  reads: ReadPath[];
-  /** It reads what changes by itself: the time, the count of calls. */
-  volatile: boolean;
-}
+const VALIDATED_AT_ONCE = 50;
 
 /** What changes from one question to the next without anybody changing it. */
 const VOLATILE: ReadPath[] = [
@@ -61,25 +54,22 @@ const VOLATILE: ReadPath[] = [
 ];
 const OF_ONE_CALL: ReadPath[] = [...VOLATILE, ['context', 'arguments']];
 
-function prepare(bundle: Bundle, settings: z.output<typeof config>, deps: CedarDeps): PreparedPolicy {
+async function prepare(bundle: Bundle, settings: z.output<typeof config>, deps: CedarDeps): Promise<PreparedPolicy> {
   const problems: string[] = [];
   const policies = readPolicies(bundle.policies, problems);
   const declared = declaredAttributes(bundle);
   const schema = cedarSchema(declared);
-  problems.push(...validate(schema, policies));
+  for (let at = 0; at < policies.length; at += VALIDATED_AT_ONCE) {
+    // A large bundle takes seconds, and feeds and revocations go on meanwhile.
+    await setImmediate();
+    problems.push(...validate(schema, policies.slice(at, at + VALIDATED_AT_ONCE)));
+  }
   if (problems.length > 0) throw invalid(problems);
 
-  const slices: Slice[] = [];
-  const divided = sliceBy(
-    policies,
-    (api) => bundle.resources.get(api)?.tools ?? [],
-    (members): Slice => {
-      const made = toSlice(slices.length, members);
-      slices.push(made);
-      return made;
-    },
-  );
-  const place = new Place(schema, slices);
+  let slices = 0;
+  const toolsIn = (api: string) => bundle.resources.get(api)?.tools ?? [];
+  const divided = sliceBy(policies, toolsIn, (members) => toSlice(slices++, members));
+  const place = new Place(schema);
   place.take();
   const memory = new DecisionMemory(settings.decisions_remembered_max);
   const byId = new Map(policies.map((policy) => [policy.id, policy]));
@@ -121,7 +111,7 @@ function prepare(bundle: Bundle, settings: z.output<typeof config>, deps: CedarD
       const { asked, errors } = toEngine(question, bundle, declared, deps.clock.now());
       if (errors.length > 0) return deny(errors);
       if (slice.volatile) return evaluate(slice, asked);
-      return memory.recall(keyOf(slice.number, asked, slice.reads), () => evaluate(slice, asked));
+      return memory.recall(keyOf(slice.serial, asked, slice.reads), () => evaluate(slice, asked));
     } catch (cause) {
       return deny([`the policy engine failed: ${spoken(String((cause as Error)?.message ?? cause))}`]);
     }
@@ -155,9 +145,9 @@ function frozen(decision: Decision): Decision {
   return Object.freeze(decision);
 }
 
-function toSlice(number: number, policies: Policy[]): Slice {
+function toSlice(serial: number, policies: Policy[]): Slice {
   const reads = policies.flatMap((policy) => policy.reads);
-  return { number, policies, reads: unique(reads), volatile: VOLATILE.some((path) => touches(reads, path)) };
+  return { serial, policies, reads: unique(reads), volatile: VOLATILE.some((path) => touches(reads, path)) };
 }
 
 function unique(paths: ReadPath[]): ReadPath[] {
@@ -188,70 +178,9 @@ function validate(schema: string, policies: Policy[]): string[] {
   });
 }
 
-function textsOf(policies: Policy[]): Record<string, string> {
-  return Object.fromEntries(policies.map((policy) => [policy.id, policy.text]));
-}
-
 /** The engine quotes whole contexts, and a context holds what callers wrote. */
 function spoken(message: string): string {
   return /^context `/.test(message)
     ? 'the context does not have the shape that the schema asks for'
     : message.slice(0, 500);
-}
-
-/**
- * The engine keeps prepared policies by name and never lets go of a name, so there are few names and they are used again: four
- * places, each with numbered slices. A prepared bundle whose place was taken by a newer one takes the least recently used place
- * at its next question. So the active bundle, its predecessor and a preview live side by side, and none is ever answered from
- * another's policies.
- */
-class Place {
-  static readonly #owners: (Place | undefined)[] = [undefined, undefined, undefined, undefined];
-  static #clock = 0;
-
-  readonly #schema: string;
-  readonly #slices: Slice[];
-  #number = -1;
-  /** The instance of the engine that holds it. */
-  #engine = -1;
-  #lastUsed = 0;
-
-  constructor(schema: string, slices: Slice[]) {
-    this.#schema = schema;
-    this.#slices = slices;
-  }
-
-  ask(slice: Slice, asked: EngineQuestion): AuthorizationAnswer {
-    if (Place.#owners[this.#number] !== this || this.#engine !== engineNumber()) this.take();
-    this.#lastUsed = ++Place.#clock;
-    return withEngine((engine) =>
-      engine.statefulIsAuthorized({
-        ...asked,
-        context: asked.context as Context,
-        validateRequest: true,
-        preparsedSchemaName: `place-${this.#number}`,
-        preparsedPolicySetId: `place-${this.#number}-${slice.number}`,
-      }),
-    );
-  }
-
-  take(): void {
-    const used = Place.#owners.map((owner) => (owner === undefined ? -1 : owner.#lastUsed));
-    const number = used.indexOf(Math.min(...used));
-    // Nobody owns it until all of it is there: a failure in the middle leaves no half of two bundles.
-    Place.#owners[number] = undefined;
-    ready(withEngine((engine) => engine.preparseSchema(`place-${number}`, this.#schema)));
-    for (const slice of this.#slices) {
-      const set = { staticPolicies: textsOf(slice.policies) };
-      ready(withEngine((engine) => engine.preparsePolicySet(`place-${number}-${slice.number}`, set)));
-    }
-    Place.#owners[number] = this;
-    this.#number = number;
-    this.#engine = engineNumber();
-    this.#lastUsed = ++Place.#clock;
-  }
-}
-
-function ready(answer: CheckParseAnswer): void {
-  if (answer.type === 'failure') throw new Error(`policies cannot be prepared: ${answer.errors[0]?.message}`);
 }

@@ -1,17 +1,22 @@
 import type { Expr, PolicyJson } from '@cedar-policy/cedar-wasm/nodejs';
+import { LRUCache } from 'lru-cache';
 import type { EntityType, PolicyAction, PolicyQuestion } from '../../core/decision.js';
 import type { Policy } from './policy-text.js';
 import { APPLIES } from './schema.js';
 
-/** The dimensions in which the policies of an action are divided further: by who, by what, by the type of the task. */
+/** By who, by what, by the type of the task: where a policy can name the only values that it is about. */
 const DIMENSIONS = ['principal', 'resource', 'taskType'] as const;
 type Dimension = (typeof DIMENSIONS)[number];
 
-interface Group<Slice> {
-  dimension: Dimension;
-  byValue: Map<string, Slice>;
-  /** For values that no policy names. */
-  rest: Slice;
+/** Different sets of policies kept in mind; more than this and the one used longest ago is made again when it is wanted. */
+export const SLICES_MAX = 2_000;
+const SITUATIONS_MAX = 20_000;
+
+/** The policies about one action by one type of principal on one type of resource. */
+interface Group {
+  members: [Policy, Head][];
+  /** The values that some policy names; all others are alike. */
+  named: Record<Dimension, Set<string>>;
 }
 
 interface Head {
@@ -25,78 +30,69 @@ interface Head {
 /**
  * Divides policies so that each question meets only those that could speak to it: evaluating costs in proportion to their
  * number. A policy is left out of a slice only where its head, or a condition that must hold, excludes it for certain, so a
- * slice decides exactly as the whole set would. `make` is called once for each different set of policies. `applicable` goes
- * through all policies in all dimensions, for questions asked rarely.
+ * slice decides exactly as the whole set would. Slices are made when first asked for, by `make`, once for each different set of
+ * policies. Nobody can ask what a group does not exist for.
  */
-export function sliceBy<Slice>(
+export function sliceBy<Slice extends object>(
   policies: Policy[],
   toolsOf: (api: string) => string[],
   make: (members: Policy[]) => Slice,
 ): { of(question: PolicyQuestion): Slice | undefined; applicable(question: PolicyQuestion): Policy[] } {
-  const made = new Map<string, Slice>();
+  const heads = policies.map((policy): [Policy, Head] => [policy, headOf(policy.json, toolsOf)]);
+  const groups = groupsOf(heads);
+  const groupOf = ({ action, principal, resource }: PolicyQuestion) =>
+    groups.get(groupKey(action, principal.type, resource.type));
+  const bySituation = new LRUCache<string, Slice>({ max: SITUATIONS_MAX });
+  const byMembers = new LRUCache<string, Slice>({ max: SLICES_MAX });
+
+  const applicable = (question: PolicyQuestion): Policy[] =>
+    (groupOf(question)?.members ?? [])
+      .filter(([, head]) =>
+        DIMENSIONS.every((dimension) => head.pins[dimension]?.includes(valueIn(dimension, question)) ?? true),
+      )
+      .map(([policy]) => policy);
+
   const sliceOf = (members: Policy[]): Slice => {
     const key = members.map((policy) => policy.id).join(' ');
-    const known = made.get(key);
-    if (known !== undefined) return known;
-    const fresh = make(members);
-    made.set(key, fresh);
-    return fresh;
+    const slice = byMembers.get(key) ?? make(members);
+    byMembers.set(key, slice);
+    return slice;
   };
 
-  const heads = policies.map((policy): [Policy, Head] => [policy, headOf(policy.json, toolsOf)]);
-  const groups = new Map<string, Group<Slice>>();
+  return {
+    applicable,
+    of(question) {
+      const group = groupOf(question);
+      if (group === undefined) return undefined;
+      const values = DIMENSIONS.map((dimension) => {
+        const value = valueIn(dimension, question);
+        return group.named[dimension].has(value) ? value : null;
+      });
+      const key = JSON.stringify([question.action, question.principal.type, question.resource.type, values]);
+      const slice = bySituation.get(key) ?? sliceOf(applicable(question));
+      bySituation.set(key, slice);
+      return slice;
+    },
+  };
+}
+
+function groupsOf(heads: [Policy, Head][]): Map<string, Group> {
+  const groups = new Map<string, Group>();
   for (const action of Object.keys(APPLIES) as PolicyAction[]) {
     for (const principal of APPLIES[action].principals) {
       for (const resource of APPLIES[action].resources) {
         const members = heads.filter(([, head]) => couldApply(head, action, principal, resource));
-        groups.set(groupKey(action, principal, resource), groupOf(members, sliceOf));
+        const namedIn = (dimension: Dimension) => new Set(members.flatMap(([, head]) => head.pins[dimension] ?? []));
+        const named = { principal: namedIn('principal'), resource: namedIn('resource'), taskType: namedIn('taskType') };
+        groups.set(groupKey(action, principal, resource), { members, named });
       }
     }
   }
-  return {
-    of(question) {
-      const group = groups.get(groupKey(question.action, question.principal.type, question.resource.type));
-      return group && (group.byValue.get(valueIn(group.dimension, question)) ?? group.rest);
-    },
-    applicable: (question) =>
-      heads
-        .filter(
-          ([, head]) =>
-            couldApply(head, question.action, question.principal.type, question.resource.type) &&
-            DIMENSIONS.every((dimension) => head.pins[dimension]?.includes(valueIn(dimension, question)) ?? true),
-        )
-        .map(([policy]) => policy),
-  };
+  return groups;
 }
 
 function groupKey(action: string, principal: EntityType, resource: EntityType): string {
   return `${action} ${principal} ${resource}`;
-}
-
-/** Divides in the dimension that leaves the fewest policies in the largest slice. */
-function groupOf<Slice>(members: [Policy, Head][], sliceOf: (members: Policy[]) => Slice): Group<Slice> {
-  const divisions = DIMENSIONS.map((dimension) => {
-    const values = new Set(members.flatMap(([, head]) => head.pins[dimension] ?? []));
-    const forValue = (value: string | undefined): Policy[] =>
-      members
-        .filter(([, head]) => {
-          const pinned = head.pins[dimension];
-          return pinned === undefined || (value !== undefined && pinned.includes(value));
-        })
-        .map(([policy]) => policy);
-    const byValue = new Map([...values].map((value) => [value, forValue(value)] as const));
-    const rest = forValue(undefined);
-    const largest = Math.max(rest.length, ...[...byValue.values()].map((each) => each.length));
-    return { dimension, byValue, rest, largest };
-  });
-  const best = divisions.reduce((a, b) =>
-    b.largest < a.largest || (b.largest === a.largest && b.rest.length < a.rest.length) ? b : a,
-  );
-  return {
-    dimension: best.dimension,
-    byValue: new Map([...best.byValue].map(([value, each]) => [value, sliceOf(each)])),
-    rest: sliceOf(best.rest),
-  };
 }
 
 function couldApply(head: Head, action: string, principal: EntityType, resource: EntityType): boolean {

@@ -75,9 +75,26 @@ describe('a slice', () => {
     expect(of({ ...asked, resource: { type: 'Api', id: 'https://search.example', attributes: {} } })).toEqual([]);
   });
 
-  it('is made once for each different set of policies', () => {
-    const { made } = slicesOf('@id("a") permit (principal, action, resource);');
-    expect(made).toEqual([['a']]);
+  it('is made when it is first asked for, once for each different set of policies', () => {
+    const { of, made } = slicesOf(`
+      @id("a") permit (principal, action, resource);
+      @id("b") permit (principal, action, resource == Tool::"search.query");`);
+    expect(made).toEqual([]);
+    expect(of(mintQuestion())).toBe(of(mintQuestion({ tool: 'orders.refund', task: { type: 'research' } })));
+    expect(of(callQuestion({}))).toBe(of(mintQuestion()));
+    of(mintQuestion({ tool: 'search.query' }));
+    expect(made).toEqual([['a'], ['a', 'b']]);
+  });
+
+  it('is divided in all dimensions at once', () => {
+    const { of } = slicesOf(`
+      @id("a") permit (principal == Agent::"${REFUNDS}", action, resource == Tool::"search.query");
+      @id("b") permit (principal == Agent::"spiffe://td/agent/b", action, resource == Tool::"orders.read");
+      @id("c") permit (principal, action, resource == Tool::"orders.read") when { context.task.type == "research" };
+      @id("d") permit (principal, action, resource == Tool::"orders.read") when { context.task.type == "refund" };`);
+    expect(of(mintQuestion())).toEqual(['d']);
+    expect(of(mintQuestion({ tool: 'search.query' }))).toEqual(['a']);
+    expect(of(mintQuestion({ task: { type: 'research' } }))).toEqual(['c']);
   });
 
   it('of a question that nobody can ask there is none', () => {
