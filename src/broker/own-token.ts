@@ -55,9 +55,12 @@ export async function readOwnToken(parts: Parts, token: string): Promise<OwnToke
   }
   const found = await parts.views.leaseWithAbove(claims.jti);
   if (!found) return { claims, kid, tasks: [], leases: [], dead: 'unknown' };
+  // A stop acknowledged by another broker, or a new epoch, may be on its way to this one's table.
+  await parts.feed.reached(found.fence, 1_000);
   const revoked = parts.feed.table().find(claims, kid) !== undefined;
   const dead = deadBecause(found.lease, { tasks: found.tasks, leases: found.leases, revoked }, nowMs);
-  return { claims, kid, ...found, ...(dead && { dead }) };
+  const { lease, tasks, leases } = found;
+  return { claims, kid, lease, tasks, leases, ...(dead && { dead }) };
 }
 
 /** A tainted key in use is an attack or a forgotten copy: somebody has to look. */

@@ -204,12 +204,22 @@ export class RedisFeed implements Feed {
       this.#cell.keys.named('feed'),
       this.#cursor,
     );
-    const timer = setTimeout(() => this.#client.disconnect(true), BLOCK_TIMEOUT_MS);
+    // A command that was under way when its connection broke is neither sent again nor answered: nobody but us ends this wait.
+    let giveUp = () => {};
+    const lost = new Promise<never>((_, reject) => {
+      giveUp = () => reject(unavailable('the feed lost its connection'));
+    });
+    const timer = setTimeout(() => {
+      this.#client.disconnect(true);
+      giveUp();
+    }, BLOCK_TIMEOUT_MS);
+    this.#client.once('close', giveUp);
     try {
-      const answer = (await reading) as [string, StreamEntry[]][] | null;
+      const answer = (await Promise.race([reading, lost])) as [string, StreamEntry[]][] | null;
       return answer?.[0]?.[1];
     } finally {
       clearTimeout(timer);
+      this.#client.off('close', giveUp);
     }
   }
 

@@ -280,6 +280,16 @@ export interface NotThere {
   outcome: 'not_found';
 }
 
+/** A lease, what is above it, and the fence of that moment: only a table that has reached it can say that no selector kills the lease. */
+export interface LeaseWithAbove {
+  lease: LeaseRecord;
+  /** Root first. */
+  tasks: TaskRecord[];
+  /** Outermost first. */
+  leases: LeaseRecord[];
+  fence: Position;
+}
+
 /** Why a grant was not written. `stale`: read and decide again. `by` names the task, lease or quota. */
 export type Refusal =
   | { outcome: 'stale'; because: 'fence' | 'generation' | 'bundle' | 'epoch' }
@@ -355,7 +365,7 @@ export interface Views {
     limit: number;
   }): Promise<Page<LeaseRecord>>;
   /** A lease with what is above it, as deadBecause wants it; one script. */
-  leaseWithAbove(id: string): Promise<{ lease: LeaseRecord; tasks: TaskRecord[]; leases: LeaseRecord[] } | undefined>;
+  leaseWithAbove(id: string): Promise<LeaseWithAbove | undefined>;
   locks(nowMs: EpochMs): Promise<LockRecord[]>;
   lock(id: string): Promise<LockRecord | undefined>;
   revocation(id: string): Promise<RevocationRecord | undefined>;

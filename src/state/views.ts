@@ -55,6 +55,7 @@ export function redisViews(cell: Cell, cellKey: Uint8Array): Views {
         lease,
         tasks: seen.tasks as TaskRecord[],
         leases: leases.filter((parent) => parent !== undefined),
+        fence: seen.fence,
       };
     },
 

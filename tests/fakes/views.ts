@@ -49,6 +49,7 @@ export function fakeViews(line: Line): Views {
         lease,
         tasks: lease.path.flatMap((above) => state().tasks.get(above) ?? []),
         leases: lease.path.flatMap((above) => state().leases.get(above) ?? []),
+        fence: state().fence,
       });
     },
     locks: async (nowMs) =>
