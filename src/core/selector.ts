@@ -74,7 +74,9 @@ export function factsAbove(lease: LeaseRecord): [string, string][] {
     facts.push(['agent', name]);
     const id = parseSpiffeId(name);
     if (!id) continue;
-    facts.push(['trust_domain', trustDomainOf(id)]);
+    const domain = trustDomainOf(id);
+    // A prefix may be as short as the trust domain itself.
+    facts.push(['trust_domain', domain], ['prefix', `spiffe://${domain}`]);
     for (const prefix of prefixesOf(id)) facts.push(['prefix', prefix]);
   }
   for (const tool of lease.tools) facts.push(['tool', tool]);
@@ -146,12 +148,16 @@ export function matchesOf(selector: Selector, hash: SelectorHash): Match[] {
     }
   }
   const matches: Match[] = [own.length > 0 ? { ...plain, sel: own } : plain];
-  const plainMembersOnly =
-    selector.agent ?? selector.prefix ?? selector.trust_domain ?? selector.tool ?? selector.resource ?? selector.bundle;
-  if (plainMembersOnly !== undefined) matches.push({ ...above, sel });
+  const { prefix, trust_domain: domain, tool, resource, bundle } = selector;
+  const isPlainToo = (prefix ?? domain ?? tool ?? resource ?? bundle) !== undefined;
+  if (isPlainToo || selector.agent !== undefined) matches.push({ ...above, sel });
   if (selector.agent !== undefined) {
+    // What the agent opened, by the token's own facts and by those of a lease above it.
+    const opened = hash('opener', selector.agent);
+    const acted = hash('agent', selector.agent);
     const { client: _, ...rest } = plain;
-    matches.push({ ...rest, sel: [...own, hash('opener', selector.agent)] });
+    matches.push({ ...rest, sel: [...own, opened] });
+    if (isPlainToo) matches.push({ ...above, sel: sel.map((one) => (one === acted ? opened : one)) });
   }
   return matches;
 }
