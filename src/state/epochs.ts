@@ -24,6 +24,9 @@ interface Store {
 /** What a broker does when the epoch is another than it knew: forget what it believed, repeat what it acknowledged. */
 export type EnterEpoch = (epoch: number) => Promise<void>;
 
+/** Repeats what this broker acknowledged lately; answers how much of it the store had forgotten. */
+export type RepeatAcknowledged = () => Promise<number>;
+
 /**
  * Watches that the store is the one this broker knows, and raises the epoch when it may have forgotten something (DESIGN.md 5): another
  * master, a restart that may have lost writes, a write that was seen and is gone, a beat that nobody left has seen. Raising kills every
@@ -33,6 +36,7 @@ export class Epochs {
   readonly #cell: Cell;
   readonly #file: HeadFile;
   readonly #enter: EnterEpoch;
+  readonly #repeat: RepeatAcknowledged;
   /** This broker's name among the others of the cell, new with each start. */
   readonly broker = `b${randomBytes(6).toString('hex')}`;
   #beats = 0;
@@ -45,10 +49,11 @@ export class Epochs {
   #lastBeatAtMs = Number.NEGATIVE_INFINITY;
   #stopped = false;
 
-  constructor(cell: Cell, file: HeadFile, enter: EnterEpoch) {
+  constructor(cell: Cell, file: HeadFile, enter: EnterEpoch, repeat: RepeatAcknowledged) {
     this.#cell = cell;
     this.#file = file;
     this.#enter = enter;
+    this.#repeat = repeat;
     cell.line.onEstranged(() => void this.#look().catch(() => {}));
   }
 
@@ -150,6 +155,8 @@ export class Epochs {
         epoch: Number(epoch),
         because: why,
       });
+      // What was acknowledged since the last beat is in no beat: a store put back from seconds ago shows by having forgotten it.
+      if (outcome === 'adopted' && (await this.#repeat()) > 0) return this.#lookOnce({ forgot: true });
       return this.#enterEpoch(Number(epoch), known);
     }
     throw unavailable('the epoch keeps changing');

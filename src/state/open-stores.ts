@@ -78,11 +78,13 @@ export async function openStores(options: StoreOptions): Promise<Stores & { clos
       locks: { version: '', records: [] },
     };
     const feed = new RedisFeed(cell, blocking);
-    const epochs = new Epochs(cell, new HeadFile(options.dataDir, options.cell), async () => {
+    const repeat = () => repeatAcknowledged(cell);
+    const enter = async () => {
       cell.locks = { version: '', records: [] };
       await feed.reload();
-      await repeatAcknowledged(cell);
-    });
+      await repeat();
+    };
+    const epochs = new Epochs(cell, new HeadFile(options.dataDir, options.cell), enter, repeat);
     const files = new AuditFiles(options.dataDir, options.cell, options.audit?.retentionMs ?? AUDIT_RETENTION_MS);
     const auditLog = new RedisAuditLog(cell, files, epochs.broker);
     const housekeeping = new Housekeeping(cell, auditLog);

@@ -7,9 +7,9 @@ import { endTask, taskKeys } from './task-writes.js';
 /**
  * Repeats, in a new epoch, what this broker acknowledged in the last minute and the store forgot: by id or generation, so that what it still
  * knows, and what was lifted or resumed since, is left alone. A lift or a resumption that was itself lost is not repeated (that would open
- * something); it is told loudly.
+ * something); it is told loudly. Answers how much the store had forgotten.
  */
-export async function repeatAcknowledged(cell: Cell): Promise<void> {
+export async function repeatAcknowledged(cell: Cell): Promise<number> {
   const nowMs = cell.clock.now();
   const all = cell.memory.lately(nowMs);
   const counts = { repeated: 0, known: 0 };
@@ -18,6 +18,7 @@ export async function repeatAcknowledged(cell: Cell): Promise<void> {
     counts[outcome] += 1;
   }
   if (all.length > 0) cell.observe({ event: 'state.repeated', level: 'info', ...counts });
+  return counts.repeated;
 }
 
 async function repeat(
