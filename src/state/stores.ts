@@ -354,8 +354,8 @@ export interface Views {
     limit: number;
   }): Promise<Page<TaskRecord>>;
   /**
-   * Leases that are not past their end, and credentials until they are closed. `task`: at it or anywhere below it. At most 500 a page, in a
-   * stable order, resumable by cursor.
+   * Leases that are not past their end, and credentials until they are closed. `task`: at it or anywhere below it, revoked tokens left
+   * out. At most 500 a page, in a stable order, resumable by cursor.
    */
   leases(filter: {
     task?: string;

@@ -32,7 +32,7 @@ export function fakeViews(line: Line): Views {
       const leases = [...state().leases.values()].filter(
         (lease) =>
           isListed(lease, nowMs) &&
-          (filter.task === undefined || lease.path.includes(filter.task)) &&
+          (filter.task === undefined || (lease.path.includes(filter.task) && !isMovedToken(lease))) &&
           (filter.agent === undefined || lease.agent === filter.agent) &&
           (filter.state === undefined || lease.state === filter.state),
       );
@@ -72,6 +72,11 @@ export function fakeViews(line: Line): Views {
     keyRing: async () => copy(state().ring),
     cellKey: async () => line.cellKey,
   };
+}
+
+/** A task's own list is for those who come to move what is left. */
+function isMovedToken(lease: LeaseRecord): boolean {
+  return lease.kind === 'token' && lease.state !== 'active';
 }
 
 /** Not past its end; a credential until it is closed. */
