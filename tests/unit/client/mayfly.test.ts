@@ -339,7 +339,7 @@ describe('a running task', () => {
     'a ttl of %j is refused before anything is asked',
     async (ttl) => {
       const error = await thrownBy(client().task({ purpose: 'x', agents: [], ttl }));
-        expect(error).toBeInstanceOf(InvalidRequest);
+      expect(error).toBeInstanceOf(InvalidRequest);
       expect(issuer.seen).toEqual([]);
     },
   );
