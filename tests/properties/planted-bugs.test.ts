@@ -214,9 +214,8 @@ const PLANTED: Planted[] = [
       const task = await open(world);
       const parent = await minted(world, task);
       world.clock.advance(118_000);
-      const exchange = await begun(world, world.mint(1, task, parent), 'feed.reached');
-      world.clock.advance(3_000);
-      await world.processes.finish(exchange);
+      world.whileDeciding = () => world.clock.advance(3_000);
+      await world.run('exchange', 1, world.mint(1, task, parent));
     },
   },
   {
