@@ -1,0 +1,107 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type ClientIdentity, Mayfly } from '../../client/mayfly.js';
+import { UsageError } from './output.js';
+
+export interface ConnectionFlags {
+  as?: string;
+}
+
+/** The broker that is spoken to, and who speaks. */
+export interface Connection {
+  mayfly: Mayfly;
+  url: string;
+  issuer: string;
+  identity: ClientIdentity;
+}
+
+const SVID_TTL_SECONDS = 300;
+
+export function dataDir(): string {
+  return process.env['MAYFLY_DATA'] ?? '.data';
+}
+
+/** The development broker that runs on this data folder; undefined when none does. */
+export function devRuntime(): { url: string; mtls_url: string; issuer: string; pid: number } | undefined {
+  try {
+    return JSON.parse(readFileSync(join(dataDir(), 'runtime.json'), 'utf8'));
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * The development broker as the development operator (or `--as`), unless the environment names another broker and an identity:
+ * `MAYFLY_ADDR`, with `MAYFLY_JWT_SVID_FILE`, `MAYFLY_CERT_FILE` and `MAYFLY_KEY_FILE`, or `MAYFLY_PERSON_TOKEN_FILE`.
+ */
+export async function connect(flags: ConnectionFlags): Promise<Connection> {
+  const runtime = devRuntime();
+  const url = process.env['MAYFLY_ADDR'] ?? runtime?.url;
+  if (url === undefined) {
+    throw new UsageError(
+      `No broker found: start one with npm start, or set MAYFLY_ADDR (looked for ${join(dataDir(), 'runtime.json')}).`,
+    );
+  }
+  const issuer = process.env['MAYFLY_ISSUER'] ?? (process.env['MAYFLY_ADDR'] ? url : runtime?.issuer) ?? url;
+  const identity = fileIdentity() ?? (await devIdentity(flags.as ?? 'operator-1'));
+  const ca = process.env['MAYFLY_CA_FILE'];
+  return {
+    mayfly: new Mayfly({ url, issuer, identity, ...(ca !== undefined && { ca: readFileSync(ca) }) }),
+    url,
+    issuer,
+    identity,
+  };
+}
+
+function fileIdentity(): ClientIdentity | undefined {
+  const {
+    MAYFLY_JWT_SVID_FILE: jwt,
+    MAYFLY_CERT_FILE: cert,
+    MAYFLY_KEY_FILE: key,
+    MAYFLY_PERSON_TOKEN_FILE: person,
+  } = process.env;
+  if (jwt) return { bearer: async () => readFileSync(jwt, 'utf8').trim() };
+  if (person) return { person: async () => readFileSync(person, 'utf8').trim() };
+  if (!cert || !key) return undefined;
+  return {
+    get cert() {
+      return readFileSync(cert);
+    },
+    get key() {
+      return readFileSync(key);
+    },
+  };
+}
+
+/** A development identity, signed here with the keys of the data folder: `/agent/x` is a workload, `operator-1` a person. */
+async function devIdentity(as: string): Promise<ClientIdentity> {
+  const { openDevTrustDomain, DEV_PEOPLE } = await import('../dev/trust-domain.js');
+  const trustDomain = await openDevTrustDomain(dataDir());
+  if (as.startsWith('/')) {
+    return { bearer: async (audience) => trustDomain.jwtSvid({ path: as, audience, ttlSeconds: SVID_TTL_SECONDS }) };
+  }
+  const person = DEV_PEOPLE.find((one) => one.subject === as);
+  if (!person) {
+    const names = DEV_PEOPLE.map((one) => one.subject).join(', ');
+    throw new UsageError(`--as: a path such as /agent/refunds, or one of ${names}.`);
+  }
+  return {
+    person: async (audience) =>
+      trustDomain.personToken({
+        subject: person.subject,
+        groups: person.groups,
+        audience,
+        ttlSeconds: SVID_TTL_SECONDS,
+      }),
+  };
+}
+
+/** `/agent/x` in development is short for the whole SPIFFE ID. */
+export function spiffeIdOf(name: string): string {
+  return name.startsWith('/') ? `spiffe://dev.mayfly${name}` : name;
+}
+
+/** Commander collects a repeated option into a list. */
+export function collect(value: string, before: string[] = []): string[] {
+  return [...before, value];
+}

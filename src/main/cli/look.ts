@@ -1,0 +1,162 @@
+import { Command } from 'commander';
+import type { Mayfly } from '../../client/mayfly.js';
+import { connect } from './connection.js';
+import { type OutputFlags, type Row, say, show } from './output.js';
+
+type Flags = OutputFlags & { as?: string };
+
+async function asked<Own>(command: Command, act: (mayfly: Mayfly, flags: Flags & Own) => Promise<void>): Promise<void> {
+  const flags = command.optsWithGlobals<Flags & Own>();
+  const { mayfly } = await connect(flags);
+  await act(mayfly, flags);
+}
+
+/** `mayfly lease ls|get` */
+export function leaseCommand(): Command {
+  const lease = new Command('lease').description('look at leases');
+  lease
+    .command('ls')
+    .description('live leases')
+    .option('--task <task>', 'of a task and everything below it')
+    .option('--agent <id>', 'of an agent')
+    .option('--limit <n>', 'how many', '50')
+    .action((_: unknown, command: Command) =>
+      asked<{ task?: string; agent?: string; limit: string }>(command, async (mayfly, flags) => {
+        const { task, agent, limit } = flags;
+        const page = await mayfly.leases.list({ limit: Number(limit), ...(task && { task }), ...(agent && { agent }) });
+        show(page.items as unknown as Row[], flags, ['id', 'agent', 'resource', 'tools', 'state', 'expires_at']);
+      }),
+    );
+  lease
+    .command('get <lease>')
+    .description('one lease, and why it is dead if it is')
+    .action((id: string, _: unknown, command: Command) =>
+      asked(command, async (mayfly, flags) => show((await mayfly.leases.get(id)) as unknown as Row, flags)),
+    );
+  return lease;
+}
+
+/** `mayfly lock ls|lift` */
+export function lockCommand(): Command {
+  const lock = new Command('lock').description('look at and lift locks');
+  lock
+    .command('ls')
+    .description('locks that hold')
+    .action((_: unknown, command: Command) =>
+      asked(command, async (mayfly, flags) =>
+        show((await mayfly.locks.list()).items as unknown as Row[], flags, [
+          'id',
+          'selector',
+          'reason',
+          'by',
+          'created_at',
+          'expires_at',
+          'lift_requested_by',
+        ]),
+      ),
+    );
+  lock
+    .command('lift <lock>')
+    .description('lift a lock; a second person repeats it within 15 minutes')
+    .action((id: string, _: unknown, command: Command) =>
+      asked(command, async (mayfly, flags) => {
+        const state = await mayfly.locks.lift(id);
+        if (state === 'requested') say('Asked for. A second person has to repeat it within 15 minutes.');
+        show({ lock: id, state }, flags);
+      }),
+    );
+  return lock;
+}
+
+/** `mayfly feed status` */
+export function feedCommand(): Command {
+  const feed = new Command('feed').description('enforcement points and how far they are');
+  feed
+    .command('status')
+    .description('who follows the feed, and up to where each has acknowledged')
+    .action((_: unknown, command: Command) =>
+      asked(command, async (mayfly, flags) =>
+        show((await mayfly.feed.readers()).items as unknown as Row[], flags, [
+          'name',
+          'resources',
+          'position',
+          'acknowledged_at',
+        ]),
+      ),
+    );
+  return feed;
+}
+
+/** `mayfly audit` */
+export function auditCommand(): Command {
+  return new Command('audit')
+    .description('the audit log, newest first')
+    .option('--agent <id>', 'records of an agent')
+    .option('--task <task>', 'records of a task')
+    .option('--lease <lease>', 'records of a lease')
+    .option('--type <type>', 'records of a kind')
+    .option('--from <time>', 'RFC 3339')
+    .option('--to <time>', 'RFC 3339')
+    .option('--cursor <cursor>', 'go on where a page ended')
+    .option('--limit <n>', 'how many', '50')
+    .action((_: unknown, command: Command) =>
+      asked<Record<string, string | undefined> & { limit: string }>(command, async (mayfly, flags) => {
+        const { agent, task, lease, type, from, to, cursor, limit } = flags;
+        const query = Object.fromEntries(
+          Object.entries({ agent, task, lease, type, from, to, cursor }).filter(([, value]) => value !== undefined),
+        );
+        const page = await mayfly.audit({ ...query, limit: Number(limit) });
+        show(page.items as unknown as Row[], flags, ['at', 'id', 'type', 'actor', 'task', 'lease', 'effect']);
+        if (page.next_cursor !== undefined) say(`More: --cursor ${page.next_cursor}`);
+      }),
+    );
+}
+
+/** `mayfly why ID|TOKEN|TASK` */
+export function whyCommand(): Command {
+  return new Command('why')
+    .description('why something is as it is: a decision, a lease, a task or a token')
+    .argument('<about>', 'dec_…, lse_…, tsk_…, ref:… or a token')
+    .action((about: string, _: unknown, command: Command) =>
+      asked(command, async (mayfly, flags) => {
+        const explanation = await mayfly.why(about);
+        if (flags.output !== 'json' && flags.field === undefined) {
+          for (const line of (explanation['because'] as string[] | undefined) ?? []) process.stdout.write(`${line}\n`);
+          const record = (explanation['record'] ?? explanation['lease'] ?? explanation['task']) as Row | undefined;
+          if (record) show(record, flags);
+        } else show(explanation, flags);
+      }),
+    );
+}
+
+/** `mayfly recover` */
+export function recoverCommand(): Command {
+  return new Command('recover')
+    .description('raise the epoch after a restore: every earlier token is dead')
+    .requiredOption('--reason <text>', 'goes into the record')
+    .action((_: unknown, command: Command) =>
+      asked<{ reason: string }>(command, async (mayfly, flags) =>
+        show({ ...(await mayfly.recover(flags.reason)) }, flags),
+      ),
+    );
+}
+
+/** `mayfly doctor`: exit 0 when everything is green, 2 when not. */
+export function doctorCommand(): Command {
+  return new Command('doctor').description('is everything as it has to be?').action((_: unknown, command: Command) =>
+    asked(command, async (mayfly, flags) => {
+      const health = await mayfly.health();
+      const [ready] = [health.grants_closed === undefined];
+      if (flags.output === 'json' || flags.field !== undefined) show(health as unknown as Row, flags);
+      else {
+        for (const { name, ok, detail, advice } of health.checks) {
+          process.stdout.write(
+            `${ok ? 'ok  ' : 'BAD '} ${name.padEnd(16)} ${detail}${advice === undefined ? '' : `  → ${advice}`}\n`,
+          );
+        }
+        process.stdout.write(ready ? 'Grants are open.\n' : `Grants are closed: ${health.grants_closed}\n`);
+      }
+      if (!ready || health.checks.some(({ ok }) => !ok)) process.exitCode = 2;
+    }),
+  );
+}

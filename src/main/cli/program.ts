@@ -1,0 +1,83 @@
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, Option } from 'commander';
+import { bundleCommand, policyCommand } from './bundle.js';
+import { configCommand } from './config.js';
+import { devCommand } from './dev.js';
+import { svidCommand } from './identity.js';
+import { keyCommand } from './key.js';
+import {
+  auditCommand,
+  doctorCommand,
+  feedCommand,
+  leaseCommand,
+  lockCommand,
+  recoverCommand,
+  whyCommand,
+} from './look.js';
+import { report } from './output.js';
+import { revokeCommand, stopCommand } from './revoke.js';
+import { startCommand } from './start.js';
+import { taskCommand } from './task.js';
+import { tokenCommand, verifyCommand } from './token.js';
+
+/** The whole command line, one table. */
+export function program(): Command {
+  const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  const mayfly = new Command('mayfly')
+    .description('Short-lived tokens for AI agents, one task each, dead the moment the task ends.')
+    .version(version)
+    .showHelpAfterError('(mayfly --help says how)');
+  common(mayfly);
+  const dev = devCommand().addCommand(svidCommand());
+  const commands = [
+    dev,
+    startCommand(),
+    taskCommand(),
+    tokenCommand(),
+    verifyCommand(),
+    leaseCommand(),
+    stopCommand(),
+    revokeCommand(),
+    lockCommand(),
+    feedCommand(),
+    auditCommand(),
+    whyCommand(),
+    bundleCommand(),
+    policyCommand(),
+    keyCommand(),
+    recoverCommand(),
+    configCommand(),
+    doctorCommand(),
+  ];
+  for (const command of commands) mayfly.addCommand(inherit(command));
+  return mayfly;
+}
+
+/** The common options may stand behind the command too, where everybody writes them. */
+function inherit(command: Command): Command {
+  command.showHelpAfterError('(--help says how)').exitOverride();
+  for (const below of command.commands) inherit(below);
+  if (command.commands.length === 0) common(command);
+  return command;
+}
+
+function common(command: Command): void {
+  command
+    .addOption(new Option('-o, --output <format>', 'how data is printed').choices(['table', 'json']))
+    .option('--field <name>', 'print one bare value')
+    .option('--as <who>', 'act as a development identity: /agent/x, operator-2, auditor-1');
+}
+
+/** Runs a command line; the exit code is 0 ok, 1 usage, 2 server, 3 denied, 4 waiting. */
+export async function run(argv: readonly string[]): Promise<void> {
+  try {
+    await program()
+      .exitOverride()
+      .parseAsync([...argv]);
+  } catch (error) {
+    if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 1;
+    else process.exitCode = report(error);
+  }
+}

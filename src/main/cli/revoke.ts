@@ -1,0 +1,123 @@
+import { createInterface } from 'node:readline/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Command } from 'commander';
+import type { Mayfly, PreviewReply, RevocationReply } from '../../client/mayfly.js';
+import { SELECTOR_MEMBERS, type Selector } from '../../core/selector.js';
+import { connect, spiffeIdOf } from './connection.js';
+import { type OutputFlags, type Row, say, show, UsageError } from './output.js';
+import { secondsOf } from './task.js';
+
+interface Flags extends OutputFlags {
+  as?: string;
+  reason?: string;
+  yes?: boolean;
+  expires?: string;
+}
+
+/** `mayfly stop`: revokes a selector and forbids new grants for it. `mayfly revoke`: only the first. */
+export function stopCommand(): Command {
+  return selectorCommand('stop', 'revoke everything a selector names, and forbid new grants until lifted')
+    .option('--expires <duration>', 'lift it by itself after this time')
+    .action((pairs: string[], _: unknown, command: Command) => act(pairs, command, 'stop'));
+}
+
+export function revokeCommand(): Command {
+  return selectorCommand('revoke', 'revoke everything a selector names').action(
+    (pairs: string[], _: unknown, command: Command) => act(pairs, command, 'revoke'),
+  );
+}
+
+function selectorCommand(name: string, description: string): Command {
+  return new Command(name)
+    .description(description)
+    .argument('<selector...>', `member=value, several together mean all of them: ${SELECTOR_MEMBERS.join(', ')}`)
+    .option('--reason <text>', 'goes into the record')
+    .option('--yes', 'act without asking');
+}
+
+async function act(pairs: string[], command: Command, verb: 'stop' | 'revoke'): Promise<void> {
+  const flags = command.optsWithGlobals<Flags>();
+  const selector = selectorOf(pairs);
+  const { mayfly } = await connect(flags);
+  const api = verb === 'stop' ? mayfly.locks : mayfly.revocations;
+  const dry = await api.preview(selector);
+  sayPreview(dry.preview);
+  for (const warning of dry.warnings) say(`Warning: ${warning}`);
+  const reason = flags.reason ?? (await ask('Reason for the record: '));
+  if (!reason) throw new UsageError('A reason goes into the record: --reason TEXT.');
+  if (!flags.yes && (await ask(`${verb === 'stop' ? 'Stop' : 'Revoke'} now? [y/N] `)).toLowerCase() !== 'y') {
+    say('Nothing was done.');
+    return;
+  }
+  const made =
+    verb === 'stop'
+      ? await mayfly.locks.make(
+          selector,
+          reason,
+          flags.expires === undefined ? {} : { expiresInSeconds: secondsOf(flags.expires, 'expires') },
+        )
+      : await mayfly.revocations.make(selector, reason);
+  if (!made.revocation) throw new Error('the broker answered without a revocation');
+  say(`Effective now${made.lock ? `; lock ${made.lock.id}` : ''}.`);
+  const done = await followProgress(mayfly, made.revocation);
+  show({ ...done, ...(made.lock && { lock: made.lock.id }) } as unknown as Row, flags);
+}
+
+/** `agent=/agent/refunds`, `team=payments`: the members of a selector. */
+export function selectorOf(pairs: string[]): Selector {
+  const selector: Selector = {};
+  for (const pair of pairs) {
+    const at = pair.indexOf('=');
+    const member = SELECTOR_MEMBERS.find((name) => name === pair.slice(0, at).replaceAll('-', '_'));
+    if (at < 1 || !member)
+      throw new UsageError(`${pair}: not member=value; members are ${SELECTOR_MEMBERS.join(', ')}.`);
+    if (selector[member] !== undefined) throw new UsageError(`${member} is named twice.`);
+    const value = pair.slice(at + 1);
+    selector[member] = ['agent', 'prefix', 'opener'].includes(member) ? spiffeIdOf(value) : value;
+  }
+  return selector;
+}
+
+function sayPreview(preview: PreviewReply): void {
+  const more = preview.at_least ? ' at least' : '';
+  say(
+    `This hits${more} ${preview.leases} tokens and ${preview.credentials} credentials of ${preview.agents.length} agents in ${preview.tasks.length} tasks:`,
+  );
+  for (const agent of preview.agents.slice(0, 10)) say(`  ${agent}`);
+  if (preview.agents.length > 10) say(`  … and ${preview.agents.length - 10} more`);
+  for (const one of preview.resources) {
+    if (one.residual_seconds_max > 0) say(`  ${one.resource} only expires: up to ${one.residual_seconds_max} s remain`);
+  }
+}
+
+/** The enumeration behind it, which changes nothing about its being effective. */
+async function followProgress(mayfly: Mayfly, made: RevocationReply): Promise<RevocationReply> {
+  const bar = process.stderr.isTTY;
+  for (let waits = 0; ; waits++) {
+    const now = await mayfly.revocations.get(made.id);
+    const { leases = 0, credentials = 0, agents = 0 } = now.found ?? {};
+    if (bar)
+      process.stderr.write(
+        `\r${now.done ? '[##########]' : `[${'#'.repeat(waits % 10).padEnd(10)}]`} ${leases} tokens, ${credentials} credentials, ${agents} agents`,
+      );
+    if (now.done) {
+      if (bar) process.stderr.write('\n');
+      return now;
+    }
+    if (waits > 600) {
+      say(`Still enumerating; it goes on by itself: mayfly revoke is effective already. (${made.id})`);
+      return now;
+    }
+    await delay(100);
+  }
+}
+
+async function ask(question: string): Promise<string> {
+  if (!process.stdin.isTTY) return '';
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return (await terminal.question(question)).trim();
+  } finally {
+    terminal.close();
+  }
+}

@@ -1,0 +1,175 @@
+import { Command } from 'commander';
+import type { Mayfly } from '../../client/mayfly.js';
+import { parseDurationMs } from '../../core/time.js';
+import { collect, connect, spiffeIdOf } from './connection.js';
+import { type OutputFlags, type Row, say, show, UsageError } from './output.js';
+
+type Flags = OutputFlags & { as?: string };
+
+interface StartFlags extends Flags {
+  type?: string;
+  param?: string[];
+  purpose?: string;
+  ref?: string;
+  agent?: string[];
+  tool?: string[];
+  resource?: string[];
+  context?: string[];
+  ttl?: string;
+  heartbeat?: string;
+  parent?: string;
+}
+
+const COLUMNS = ['id', 'type', 'state', 'purpose', 'opener', 'deadline'];
+
+/** `mayfly task …` */
+export function taskCommand(): Command {
+  const task = new Command('task').description('open, look at and end tasks');
+  task
+    .command('start')
+    .description('open a task')
+    .option('--type <type>', 'a declared task type')
+    .option('--param <name=value>', 'a parameter; name:=json for other values than the type would read', collect)
+    .option('--purpose <text>', 'one line for whoever reads the record')
+    .option('--ref <ref>', 'your own id for it; repeating brings the same task')
+    .option('--agent <id>', 'an agent of the task (SPIFFE ID, or /path in development)', collect)
+    .option('--tool <name>', 'narrow the tools', collect)
+    .option('--resource <uri>', 'narrow the resources', collect)
+    .option('--context <name=value>', 'a context key', collect)
+    .option('--ttl <duration>', 'such as 5m')
+    .option('--heartbeat <duration>', 'declare a heartbeat')
+    .option('--parent <task>', 'open it below another task')
+    .action(start);
+  task
+    .command('get <task>')
+    .description('one task, by id or ref:…')
+    .action((id: string, _: unknown, command: Command) => withTask(command, (mayfly) => mayfly.tasks.get(id)));
+  task
+    .command('ls')
+    .description('tasks, newest first')
+    .option('--live', 'only those that are not over')
+    .option('--limit <n>', 'how many', '50')
+    .action(async (_: unknown, command: Command) => {
+      const flags = command.optsWithGlobals<Flags & { live?: boolean; limit: string }>();
+      const { mayfly } = await connect(flags);
+      const page = await mayfly.tasks.list({ limit: Number(flags.limit), ...(flags.live && { live: true }) });
+      show(page.items as unknown as Row[], flags, COLUMNS);
+    });
+  task.command('watch <task>').description('follow a task until it is over').action(watch);
+  for (const [name, state] of [
+    ['complete', 'done: everything given for it is dead'],
+    ['fail', 'given up'],
+    ['cancel', 'called off'],
+  ] as const) {
+    task
+      .command(`${name} <task>`)
+      .description(state)
+      .option('--reason <text>', 'goes into the record')
+      .action((id: string, own: { reason?: string }, command: Command) =>
+        withTask(command, (mayfly) => mayfly.tasks[name](id, own.reason)),
+      );
+  }
+  task
+    .command('suspend <task>')
+    .description('everything given for it is dead, but it can go on')
+    .option('--reason <text>', 'goes into the record')
+    .action((id: string, own: { reason?: string }, command: Command) =>
+      withTask(command, (mayfly) => mayfly.tasks.suspend(id, own.reason)),
+    );
+  task
+    .command('resume <task>')
+    .description('a suspended task goes on; everything is given anew')
+    .action((id: string, _: unknown, command: Command) => withTask(command, (mayfly) => mayfly.tasks.resume(id)));
+  task
+    .command('context <task> <name=value...>')
+    .description('change the context; live tokens are judged again (name= removes a key)')
+    .option('--generation <n>', 'only if the task is still at it')
+    .option('--dry-run', 'say what would die, and change nothing')
+    .action(context);
+  return task;
+}
+
+async function withTask(command: Command, act: (mayfly: Mayfly) => Promise<unknown>): Promise<void> {
+  const flags = command.optsWithGlobals<Flags>();
+  const { mayfly } = await connect(flags);
+  show((await act(mayfly)) as Row, flags);
+}
+
+async function start(_: unknown, command: Command): Promise<void> {
+  const flags = command.optsWithGlobals<StartFlags>();
+  const { mayfly } = await connect(flags);
+  const scope = { ...(flags.tool && { tools: flags.tool }), ...(flags.resource && { resources: flags.resource }) };
+  const params = pairsOf(flags.param, 'param');
+  const task = await mayfly.tasks.start({
+    ...(flags.type !== undefined && { type: flags.type }),
+    params,
+    purpose: flags.purpose ?? [flags.type ?? 'by hand', ...(flags.param ?? [])].join(' '),
+    ...(flags.ref !== undefined && { ref: flags.ref }),
+    agents: (flags.agent ?? []).map(spiffeIdOf),
+    ...(Object.keys(scope).length > 0 && { scope }),
+    context: pairsOf(flags.context, 'context'),
+    ...(flags.ttl !== undefined && { ttl_seconds: secondsOf(flags.ttl, 'ttl') }),
+    ...(flags.heartbeat !== undefined && { heartbeat_seconds: secondsOf(flags.heartbeat, 'heartbeat') }),
+    ...(flags.parent !== undefined && { parent: flags.parent }),
+  });
+  show(task as unknown as Row, flags);
+}
+
+async function watch(id: string, _: unknown, command: Command): Promise<void> {
+  const flags = command.optsWithGlobals<Flags>();
+  const { mayfly } = await connect(flags);
+  for await (const { kind, task } of mayfly.tasks.events(id)) {
+    if (flags.output === 'json') process.stdout.write(`${JSON.stringify({ kind, task })}\n`);
+    else process.stdout.write(`${new Date().toISOString()}  ${kind}  ${task.state}  generation ${task.generation}\n`);
+  }
+}
+
+async function context(
+  id: string,
+  pairs: string[],
+  own: { generation?: string; dryRun?: boolean },
+  command: Command,
+): Promise<void> {
+  const flags = command.optsWithGlobals<Flags>();
+  const { mayfly } = await connect(flags);
+  const reply = await mayfly.tasks.setContext(id, pairsOf(pairs, 'context', null), {
+    ...(own.generation !== undefined && { generation: Number(own.generation) }),
+    ...(own.dryRun && { dryRun: true }),
+  });
+  if (reply.preview) show({ ...reply.preview } as Row, flags);
+  else show(reply.task as unknown as Row, flags);
+  if (own.dryRun) say('Nothing was changed.');
+}
+
+/** `name=value` (integers and booleans are read as such) and `name:=json`. */
+export function pairsOf(pairs: string[] | undefined, what: string, empty?: null): Record<string, unknown> {
+  const read: Record<string, unknown> = {};
+  for (const pair of pairs ?? []) {
+    const match = /^([^=:]+)(:?=)(.*)$/s.exec(pair);
+    if (!match) throw new UsageError(`--${what}: ${pair} is not name=value.`);
+    const [, name, sign, text] = match as unknown as [string, string, string, string];
+    read[name] = sign === ':=' ? jsonOf(text, pair) : text === '' && empty === null ? null : plainValue(text);
+  }
+  return read;
+}
+
+function plainValue(text: string): unknown {
+  if (text === 'true' || text === 'false') return text === 'true';
+  const number = Number(text);
+  return /^-?(0|[1-9]\d*)$/.test(text) && Number.isSafeInteger(number) ? number : text;
+}
+
+function jsonOf(text: string, pair: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new UsageError(`${pair}: what comes after := is not JSON.`);
+  }
+}
+
+export function secondsOf(text: string, what: string): number {
+  const durationMs = parseDurationMs(text);
+  if (durationMs === undefined || durationMs < 1_000)
+    throw new UsageError(`--${what}: a duration of at least a second, such as 5m; not ${text}.`);
+  return Math.floor(durationMs / 1_000);
+}

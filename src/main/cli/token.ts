@@ -1,0 +1,98 @@
+import { Command, Option } from 'commander';
+import { isPerson } from '../../client/identity.js';
+import { TokenRefusal } from '../../client/token-refusal.js';
+import { createVerifier } from '../../client/verifier.js';
+import { collect, connect } from './connection.js';
+import { type OutputFlags, type Row, say, show, UsageError } from './output.js';
+
+interface TokenFlags extends OutputFlags {
+  as?: string;
+  task?: string;
+  resource: string;
+  tool?: string[];
+  binding: 'none' | 'dpop';
+}
+
+/** `mayfly token`: a task token for a development agent, or for whoever the environment says we are. */
+export function tokenCommand(): Command {
+  return new Command('token')
+    .description('get a task token')
+    .requiredOption('--task <task>', 'task id or ref:…')
+    .requiredOption('--resource <uri>', 'the one place the token is for')
+    .option('--tool <name>', 'narrow the tools', collect)
+    .addOption(
+      new Option('--binding <kind>', 'bind it to a key made for this call').choices(['none', 'dpop']).default('none'),
+    )
+    .action(async (_: unknown, command: Command) => {
+      const flags = command.optsWithGlobals<TokenFlags>();
+      const { mayfly } = await connect(flags);
+      const token = await mayfly.token({
+        task: flags.task as string,
+        resource: flags.resource,
+        ...(flags.tool && { tools: flags.tool }),
+        ...(flags.binding === 'dpop' && { binding: 'dpop' as const }),
+      });
+      show({ access_token: token.accessToken.expose(), ...token.reply }, flags);
+    });
+}
+
+interface VerifyFlags extends OutputFlags {
+  as?: string;
+  audience: string;
+  tool?: string;
+}
+
+const FEED_TIMEOUT_MS = 10_000;
+
+/** `mayfly verify`: checks a token as the tool would: locally, with the feed of revocations. Exit 0: taken, 3: refused. */
+export function verifyCommand(): Command {
+  return new Command('verify')
+    .description('check a token as a tool would: signature, audience, times, revocation')
+    .argument('<token>', 'the token, or - for standard input')
+    .requiredOption('--audience <uri>', 'who the token has to be for')
+    .option('--tool <name>', 'a tool that has to be in its scope')
+    .action(async (given: string, _: unknown, command: Command) => {
+      const flags = command.optsWithGlobals<VerifyFlags>();
+      const { url, issuer, identity } = await connect(flags);
+      if (isPerson(identity)) throw new UsageError('A tool verifies: add --as /tool/…, an owner of the audience.');
+      const token = given === '-' ? await standardInput() : given;
+      const verifier = createVerifier({ issuer, url, audience: flags.audience, identity });
+      try {
+        await verifier.ready(FEED_TIMEOUT_MS);
+        const task = await verifier.verify(token, flags.tool === undefined ? {} : { tool: flags.tool });
+        show(
+          {
+            agent: task.agent,
+            task: task.taskId,
+            tools: task.tools,
+            lease: task.claims.jti,
+            on_behalf_of: task.claims.sub === task.agent ? undefined : task.claims.sub,
+            expires_at: new Date(task.expiresAtMs).toISOString(),
+          } as Row,
+          flags,
+        );
+      } catch (error) {
+        if (error instanceof TokenRefusal) await explain(token);
+        throw error;
+      } finally {
+        await verifier.close();
+      }
+    });
+}
+
+/** A tool learns that a token is dead, an operator also learns why. Where nobody may know, the refusal stands alone. */
+async function explain(token: string): Promise<void> {
+  try {
+    const { mayfly } = await connect({});
+    const { because } = (await mayfly.why(token)) as { because?: string[] };
+    for (const line of because ?? []) say(line);
+  } catch {
+    // Nothing more is known to whoever asks.
+  }
+}
+
+async function standardInput(): Promise<string> {
+  let text = '';
+  for await (const chunk of process.stdin) text += String(chunk);
+  return text.trim();
+}
