@@ -268,7 +268,7 @@ export class RedisFeed implements Feed {
     }
   }
 
-  /** The head as just read from Redis: told when this copy has reached it; one that went back means that everything is read again. */
+  /** Told when this copy has reached the head as just read from Redis: everything up to here was sent. A head that went back means that everything is read again. */
   async #tellHead(): Promise<void> {
     try {
       this.#table.expire(this.#cell.clock.now());
@@ -276,7 +276,8 @@ export class RedisFeed implements Feed {
       const at = this.#table.position;
       if (epochOf(head) !== epochOf(at) || comparePositions(head, at) < 0) return;
       if (isBefore(at, head)) await this.reached(head, HEAD_EVERY_MS);
-      this.#tell({ kind: 'head', position: head });
+      // Entries behind that head may have been told meanwhile, and a head that is not the last entry sent would look like a step back.
+      this.#tell({ kind: 'head', position: this.#table.position });
     } catch {
       // Silence tells a follower that its broker does not know the head: it grows stale, as it should.
     }
