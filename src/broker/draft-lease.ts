@@ -1,3 +1,4 @@
+import type { WorkloadDeclaration } from '../core/agent.js';
 import type { Resource } from '../core/bundle.js';
 import { type Actor, TASK_DETAIL_TYPE, type TaskClaims } from '../core/claims.js';
 import type { Limits } from '../core/decision.js';
@@ -9,9 +10,7 @@ import { factsAbove, ownFacts } from '../core/selector.js';
 import type { TaskRecord } from '../core/task.js';
 import { shortest } from '../core/time.js';
 import type { Reading } from '../state/stores.js';
-import type { Caller } from './caller.js';
 import type { Parts } from './parts.js';
-import { declarationOf } from './questions.js';
 import { type Requester, requesterPerson } from './requester.js';
 
 /** Longest life of a token that only its own expiry ends (a cloud that merely trusts our signature). */
@@ -19,7 +18,8 @@ const EXPIRY_ONLY_TTL_MS_MAX = 60_000;
 
 export interface Grant {
   requester: Requester & { agent: NonNullable<Requester['agent']> };
-  caller: Caller;
+  /** As the bundle of the reading declares the agent: what was known when the request came may be an older one. */
+  declaration: WorkloadDeclaration;
   reading: Reading;
   resource: Resource;
   tools: string[];
@@ -28,7 +28,7 @@ export interface Grant {
 
 /** The lease of a decided grant and the claims its token will carry: nothing lives longer than the shortest thing it hangs on. */
 export function draftLease(parts: Parts, grant: Grant, nowMs: number): { lease: LeaseRecord; claims: TaskClaims } {
-  const { requester, caller, reading, resource, tools, limits } = grant;
+  const { requester, declaration, reading, resource, tools, limits } = grant;
   const { agent, person, parent } = requester;
   const task = reading.tasks[reading.tasks.length - 1] as TaskRecord;
   const ttlMs = shortest(
@@ -49,7 +49,6 @@ export function draftLease(parts: Parts, grant: Grant, nowMs: number): { lease: 
   const exp = Math.floor(endMs / 1000);
   if (exp <= iat) throw new BrokerError('task_over', 'The task is over.', { reason: 'less than a second is left' });
 
-  const declaration = declarationOf(caller.principal);
   const personName = requesterPerson(requester);
   const onBehalfOf = personName ?? task.onBehalfOf?.name;
   const path = [...task.path, ...reading.leases.map((lease) => lease.id)];
@@ -62,7 +61,9 @@ export function draftLease(parts: Parts, grant: Grant, nowMs: number): { lease: 
     actors: parent?.lease ? [...parent.lease.actors, parent.lease.agent] : [],
     ...(onBehalfOf !== undefined && { onBehalfOf }),
     opener: task.opener,
-    ...(declaration && { owner: declaration.owner, team: declaration.team, environment: declaration.environment }),
+    owner: declaration.owner,
+    team: declaration.team,
+    environment: declaration.environment,
     resource: resource.resource,
     tools,
     position: reading.position,

@@ -64,7 +64,8 @@ async function isNotOpenedYet(parts: Parts, caller: Caller, name: string): Promi
   }
 }
 
-async function keepEnd(parts: Parts, caller: Caller, request: EndTaskRequest): Promise<undefined> {
+/** Kept for a task that is not opened yet. It may have been opened between the look and this: then it is ended now. */
+async function keepEnd(parts: Parts, caller: Caller, request: EndTaskRequest): Promise<TaskRecord | undefined> {
   const ref = refIn(request.task);
   if (ref === undefined) {
     throw new BrokerError('invalid_request', 'ref: 1 to 200 visible characters.', { field: 'ref' });
@@ -87,5 +88,6 @@ async function keepEnd(parts: Parts, caller: Caller, request: EndTaskRequest): P
       retryAfterSeconds: 60,
     });
   }
-  return undefined;
+  const opened = await parts.views.taskIdByRef(caller.name, ref);
+  return opened === undefined ? undefined : endTask(parts, caller, { ...request, task: opened });
 }

@@ -133,7 +133,7 @@ async function nameTask(parts: Parts, asking: Asking): Promise<string> {
 /** Read, then: may they? Everything the token will say is decided here, on one reading. */
 async function decide(parts: Parts, asking: Asking, taskId: string): Promise<Draft> {
   const nowMs = parts.clock.now();
-  const { requester, caller } = asking;
+  const { requester } = asking;
   const { parent, agent } = requester;
   const reading = await parts.ledger.read({ taskId, leaseIds: leasePathOf(parent?.lease), nowMs });
   const task = reading?.tasks.at(-1);
@@ -181,7 +181,7 @@ async function decide(parts: Parts, asking: Asking, taskId: string): Promise<Dra
   );
   checkBinding(decision, requester.binding);
   const tools = given.map((one) => one.tool);
-  const draft = draftLease(parts, { requester, caller, reading, resource, tools, limits: decision.limits }, nowMs);
+  const draft = draftLease(parts, { requester, declaration, reading, resource, tools, limits: decision.limits }, nowMs);
   const lock = lockOn(parts, reading, draft.lease, draft.claims);
   if (lock) {
     throw new BrokerError('denied', 'A lock forbids new grants here.', {

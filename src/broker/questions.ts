@@ -87,7 +87,7 @@ export function taskView(tasks: readonly TaskRecord[], bundle: Bundle): Record<s
 export interface MintCircumstances {
   tasks: readonly TaskRecord[];
   bundle: Bundle;
-  /** The agent's declared environment; what the task says of its own comes first. */
+  /** The agent's declared environment; what an orchestrator's task says of its own comes first. */
   environment: string;
   resource: Resource;
   binding: 'none' | 'dpop' | 'mtls';
@@ -100,7 +100,8 @@ export interface MintCircumstances {
 /** The circumstances of a mint or a delegation, the same for every tool asked for. */
 export function mintContext(of: MintCircumstances): Record<string, unknown> {
   const said = effectiveContext(of.tasks, of.bundle.taskTypes);
-  const { environment } = said;
+  // What an agent says of the task it opened for itself is untrusted: its declared environment counts.
+  const environment = of.tasks.some((task) => task.selfOpened) ? undefined : said['environment'];
   return {
     task: taskView(of.tasks, of.bundle),
     environment: typeof environment === 'string' ? environment : of.environment,

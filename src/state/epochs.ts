@@ -110,6 +110,7 @@ export class Epochs {
     line.setClock(Number(redisMs));
     this.#lastBeatAtMs = performance.now();
     this.#closed = closed || undefined;
+    if (this.#confirmed === Number(epoch)) this.#cell.memory.forget(this.#cell.clock.now());
     if (this.#head?.epoch === Number(epoch)) this.#keep({ ...this.#head, lastWrite: lastWrite as string });
   }
 

@@ -143,7 +143,7 @@ async function renewLease(
   { leaseId, expiresAtMs, basis, nowMs, audit }: Parameters<Ledger['renewLease']>[0],
 ): ReturnType<Ledger['renewLease']> {
   const lease = (await leasesById(cell, [leaseId])).get(leaseId);
-  if (!lease || lease.kind !== 'credential') return { outcome: 'not_found', by: leaseId };
+  if (lease?.kind !== 'credential') return { outcome: 'not_found', by: leaseId };
   const path = pathWords(cell, lease.path, basis);
   const reply = (await cell.line.run(
     'renew-lease',
@@ -199,7 +199,7 @@ async function closeAttempt(
   { leaseId, attempt, result, nowMs, audit }: Parameters<Ledger['closeAttempt']>[0],
 ): ReturnType<Ledger['closeAttempt']> {
   const lease = (await leasesById(cell, [leaseId])).get(leaseId);
-  if (!lease || lease.kind !== 'credential') return { outcome: 'not_found' };
+  if (lease?.kind !== 'credential') return { outcome: 'not_found' };
   const { keys } = cell;
   const ofTask = taskKeys(cell, lease);
   const problem = result.state === 'revoking' ? result.problem : result.state === 'abandoned' ? result.reason : '';

@@ -38,18 +38,17 @@ export class Memory {
   }
 
   remember(one: Acknowledged): void {
-    this.#forget(one.atMs);
     this.#acknowledged.push(one);
     appendFileSync(this.#file, `${JSON.stringify(one)}\n`, { mode: 0o600 });
   }
 
-  /** What was acknowledged in the minute before `nowMs`, oldest first. */
-  lately(nowMs: number): Acknowledged[] {
-    this.#forget(nowMs);
+  /** What was acknowledged in the minute before the store last answered, oldest first. */
+  lately(): Acknowledged[] {
     return [...this.#acknowledged];
   }
 
-  #forget(nowMs: number): void {
+  /** Called while the store is known to be whole (each beat): while it is away or not confirmed, nothing is forgotten, however long that takes. */
+  forget(nowMs: number): void {
     this.#acknowledged = this.#acknowledged.filter((one) => nowMs - one.atMs <= MEMORY_MS);
     if (nowMs - this.#turnedAtMs <= MEMORY_MS) return;
     const isFirst = this.#turnedAtMs === Number.NEGATIVE_INFINITY;

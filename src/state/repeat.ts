@@ -11,7 +11,7 @@ import { endTask, taskKeys } from './task-writes.js';
  */
 export async function repeatAcknowledged(cell: Cell): Promise<number> {
   const nowMs = cell.clock.now();
-  const all = cell.memory.lately(nowMs);
+  const all = cell.memory.lately();
   const counts = { repeated: 0, known: 0 };
   for (const one of all) {
     const outcome = await repeat(cell, one, all, nowMs);

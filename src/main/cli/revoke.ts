@@ -60,7 +60,10 @@ async function act(pairs: string[], command: Command, verb: 'stop' | 'revoke'): 
   if (!made.revocation) throw new Error('the broker answered without a revocation');
   say(`Effective now${made.lock ? `; lock ${made.lock.id}` : ''}.`);
   const done = await followProgress(mayfly, made.revocation);
-  show({ ...done, ...(made.lock && { lock: made.lock.id }) } as unknown as Row, flags);
+  const whole = { ...done, ...(made.lock && { lock: made.lock.id }) } as unknown as Row;
+  // The receipt is for machines; a person asks for it with -o json or --field receipt.
+  const { receipt, readers, ...short } = whole;
+  show(flags.output === 'json' || flags.field !== undefined ? whole : short, flags);
 }
 
 /** `agent=/agent/refunds`, `team=payments`: the members of a selector. */

@@ -28,11 +28,8 @@ export function toEngine(
   const principal = { type: question.principal.type, id: question.principal.id };
   const resource = { type: question.resource.type, id: question.resource.id };
   const context: Record<string, unknown> = { ...question.context };
-  if (isRecord(context['task'])) {
-    const task = { ...context['task'] };
-    if ('params' in task) task['params'] = declaredOnly('param', task['params'], declared.params, errors);
-    if ('context' in task) task['context'] = declaredOnly('context', task['context'], declared.taskContext, errors);
-    context['task'] = task;
+  for (const name of ['task', 'parent']) {
+    if (isRecord(context[name])) context[name] = taskOf(context[name], declared, errors);
   }
   if (question.action === 'call') {
     context['arguments'] = argumentsOf(question, bundle, declared, errors);
@@ -46,6 +43,19 @@ export function toEngine(
   ];
   const asked = { principal, action: { type: 'Action', id: question.action }, resource, context, entities };
   return { asked: clean(asked, 'the question', DEPTH_MAX, errors) as EngineQuestion, errors };
+}
+
+/** A task with those of its users' keys that task types declare. */
+function taskOf(
+  task: Record<string, unknown>,
+  declared: DeclaredAttributes,
+  errors: string[],
+): Record<string, unknown> {
+  return {
+    ...task,
+    ...('params' in task && { params: declaredOnly('param', task['params'], declared.params, errors) }),
+    ...('context' in task && { context: declaredOnly('context', task['context'], declared.taskContext, errors) }),
+  };
 }
 
 function principalEntity(entity: PolicyEntity, uid: EntityUidJson): EntityJson {

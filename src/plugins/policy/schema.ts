@@ -79,7 +79,6 @@ type TaskContext = ${record(declared.taskContext)};
 type Arguments = ${record(declared.arguments)};
 type OnBehalfOf = { "subject": String, "proven": Bool };
 type Delegator = { "agent": String, "tools": Set<String> };
-type Parent = { "id": String, "type": String, "opener": String, "depth": Long };
 
 // The task that somebody wants to open.
 type NewTask = {
@@ -123,7 +122,7 @@ function record(attributes: Map<string, AttributeType>): string {
 
 /** The context of each action; those of operators have one in common. */
 const CONTEXTS: Partial<Record<PolicyAction, string>> = {
-  open: '"task": NewTask, "parent"?: Parent, "selfOpened": Bool, "now": datetime',
+  open: '"task": NewTask, "parent"?: LiveTask, "selfOpened": Bool, "now": datetime',
   mint: `${SITUATION},\n    ${AUDIENCE}, "ttlSecondsRequested": Long`,
   delegate: `${SITUATION},\n    ${AUDIENCE}, "ttlSecondsRequested": Long, "delegator": Delegator`,
   call: `${SITUATION},\n    ${AUDIENCE}, "delegator"?: Delegator, "arguments": Arguments, "calls": Long`,

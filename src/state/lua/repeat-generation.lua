@@ -6,8 +6,11 @@ if not state or isOver or tonumber(generation) >= tonumber(ARGV[5]) then return 
 if ARGV[6] ~= '' then state = ARGV[6] end
 redis.call('HSET', taskKey, 'state', state, 'generation', ARGV[5], 'context', ARGV[7])
 -- The copy that was remembered knows of cuts that came before it, whoever made them.
-if ARGV[8] == '1' or (ARGV[9] ~= '' and ARGV[9] ~= redis.call('HGET', taskKey, 'cut')) then cut() end
-redis.call('ZADD', dueKey, ARGV[1], (state == 'suspended' and 'drain-task:' or 're-evaluate-task:') .. taskId)
+local isCut = ARGV[8] == '1' or (ARGV[9] ~= '' and ARGV[9] ~= redis.call('HGET', taskKey, 'cut'))
+if isCut then cut() end
+-- What a cut killed is drained, whatever state the task is in now.
+if isCut or state == 'suspended' then redis.call('ZADD', dueKey, ARGV[1], 'drain-task:' .. taskId) end
+if state ~= 'suspended' then redis.call('ZADD', dueKey, ARGV[1], 're-evaluate-task:' .. taskId) end
 watch(state)
 record(ARGV[3])
 return { 'repeated' }

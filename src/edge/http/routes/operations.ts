@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { checkHealth } from '../../../broker/check-health.js';
 import type { Parts } from '../../../broker/parts.js';
 import { recover } from '../../../broker/recover.js';
 import { BrokerError, ERRORS, type ErrorCode } from '../../../core/errors.js';
@@ -15,7 +16,7 @@ function healthOf(parts: Parts): Promise<HealthLines> {
   const nowMs = parts.clock.now();
   const last = lastLooks.get(parts);
   if (last && nowMs >= last.atMs && nowMs - last.atMs < HEALTH_FRESH_MS) return last.lines;
-  const lines = parts.health.check();
+  const lines = checkHealth(parts);
   lastLooks.set(parts, { atMs: nowMs, lines });
   return lines;
 }
@@ -92,7 +93,7 @@ export const operations: readonly Route[] = [
       const closed = parts.health.grantsClosed();
       return {
         status: 200,
-        body: { ...(closed !== undefined && { grants_closed: closed }), checks: await parts.health.check() },
+        body: { ...(closed !== undefined && { grants_closed: closed }), checks: await checkHealth(parts) },
       };
     },
   }),

@@ -1,0 +1,40 @@
+import type { HealthLine } from '../state/stores.js';
+import type { Parts } from './parts.js';
+
+/** Everything that has to be in order before this broker can grant, one line each: the store, who is believed, keys, policies. */
+export async function checkHealth(parts: Parts): Promise<HealthLine[]> {
+  return [...(await parts.health.check()), ...trustLines(parts), keysLine(parts), policiesLine(parts)];
+}
+
+/** A source that cannot be reached is no reason to stop: the keys that were fetched go on, and only a domain without any is closed. */
+function trustLines(parts: Parts): HealthLine[] {
+  return parts.trustBundles.status().map(({ name, source, ok, problem, keys }) => ({
+    name: `trust ${name}`,
+    ok: ok || keys > 0,
+    detail: ok ? `${keys} keys from ${source}` : `${keys} keys, not refreshed: ${problem ?? 'unknown'}`,
+    ...(!ok && { advice: `Look whether ${source} answers this broker.` }),
+  }));
+}
+
+function keysLine(parts: Parts): HealthLine {
+  const keys = parts.keys.all();
+  const active = keys.find((key) => key.state === 'active');
+  return {
+    name: 'signing keys',
+    ok: active !== undefined,
+    detail: active ? `${active.kid} signs, ${keys.length} in the ring` : 'no key signs',
+    ...(!active && { advice: 'mayfly key prepare, then mayfly key activate KID.' }),
+  };
+}
+
+function policiesLine(parts: Parts): HealthLine {
+  const policy = parts.policies.current();
+  return {
+    name: 'policies',
+    ok: policy !== undefined,
+    detail: policy
+      ? `bundle ${policy.bundle.digest}, ${policy.bundle.workloads.length} workloads`
+      : 'no bundle is loaded',
+    ...(!policy && { advice: 'mayfly bundle activate DIR.' }),
+  };
+}
