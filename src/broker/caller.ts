@@ -45,7 +45,3 @@ export function actorOf(caller: Caller): AuditRecord['actor'] {
   if (principal.kind === 'agent' && principal.declaration.model) actor.model = principal.declaration.model;
   return actor;
 }
-
-export function hasRole(caller: Caller, role: string): boolean {
-  return caller.principal.kind === 'person' && caller.principal.identity.roles.includes(role);
-}

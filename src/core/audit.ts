@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { EpochMs } from './time.js';
 
 /** The kinds of audit record (docs/reference/audit-events.md is generated from this list). */
@@ -58,9 +57,4 @@ export interface AuditRecord {
   requestId?: string;
   traceId?: string;
   detail?: Record<string, unknown>;
-}
-
-/** Tokens appear in records as this hash and nothing else. */
-export function tokenHash(token: string): string {
-  return createHash('sha256').update(token).digest('base64url');
 }

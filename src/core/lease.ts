@@ -11,21 +11,6 @@ import type { EpochMs } from './time.js';
  */
 export type LeaseState = 'pending' | 'active' | 'revoking' | 'revoked' | 'abandoned';
 
-const MOVES: Record<LeaseState, readonly LeaseState[]> = {
-  pending: ['active', 'revoking'],
-  active: ['revoking', 'revoked'],
-  revoking: ['revoked', 'abandoned'],
-  revoked: [],
-  abandoned: [],
-};
-
-/** Whether a lease of this kind may go from one state to another. A token is never pending or revoking. */
-export function mayMove(kind: LeaseRecord['kind'], from: LeaseState, to: LeaseState): boolean {
-  if (kind === 'token') return from === 'active' && to === 'revoked';
-  if (from === 'active' && to === 'revoked') return false;
-  return MOVES[from].includes(to);
-}
-
 export interface LeaseRecord {
   id: string;
   kind: 'token' | 'credential';

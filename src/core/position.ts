@@ -28,11 +28,6 @@ export function epochOf(position: Position): number {
   return Number(position.slice(0, position.indexOf('-')));
 }
 
-/** The feed's stream id inside a position. */
-export function streamIdOf(position: Position): string {
-  return position.slice(position.indexOf('-') + 1);
-}
-
 export function placeOf(position: Position): Place {
   const first = position.indexOf('-');
   const second = position.indexOf('-', first + 1);
@@ -56,6 +51,7 @@ export function isBefore(a: Position, b: Position): boolean {
   return comparePositions(a, b) < 0;
 }
 
+/** @internal the fakes of the tests keep their fence by it */
 export function latest(...positions: Position[]): Position {
   return positions.reduce((a, b) => (isBefore(a, b) ? b : a), ORIGIN);
 }

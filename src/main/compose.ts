@@ -5,7 +5,7 @@ import { selectorHash } from '../core/selector.js';
 import { type Clock, systemClock } from '../core/time.js';
 import { createIdentity } from '../plugins/identity/identity.js';
 import { bundleFormat } from '../plugins/policy/bundle.js';
-import { cedar } from '../plugins/policy/cedar.js';
+import { policyEngines } from '../plugins/policy/registry.js';
 import { localSigner } from '../plugins/signers/local.js';
 import { openStores } from '../state/open-stores.js';
 import { activePolicies } from './active-policies.js';
@@ -47,7 +47,7 @@ export async function compose(
     keyPrefix: config.redis.key_prefix,
     role,
   });
-  const policyEngine = await cedar.create(config.policy.cedar, {
+  const policyEngine = await policyEngines[config.policy.kind].create(config.policy, {
     clock,
     onSlow: (slow) => observe({ event: 'policy.slow', level: 'warn', ...slow }),
   });

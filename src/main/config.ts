@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { suggestion } from '../core/did-you-mean.js';
 import { BrokerError } from '../core/errors.js';
 import { identityConfig } from '../plugins/identity/config.js';
-import { cedar } from '../plugins/policy/cedar.js';
+import { policyEngines } from '../plugins/policy/registry.js';
 
 const port = z.int().min(0).max(65_535);
 const seconds = (min: number, max: number, byDefault: number) => z.int().min(min).max(max).default(byDefault);
@@ -72,10 +72,7 @@ export const configSchema = z.strictObject({
     })
     .describe('The only store of authority: Redis 7.0 or Valkey 7.2 and later, AOF on, noeviction.'),
   identity: identityConfig.describe('Who is believed.'),
-  policy: z
-    .strictObject({ cedar: cedar.config.prefault({}).describe('Cedar, in the process.') })
-    .prefault({})
-    .describe('The policy engine.'),
+  policy: policyEngines.cedar.config.prefault({}).describe('The policy engine.'),
   bundle: z
     .strictObject({
       dir: file

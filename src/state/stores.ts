@@ -3,7 +3,7 @@ import type { LeaseRecord } from '../core/lease.js';
 import type { Position } from '../core/position.js';
 import type { FeedEntry, Match } from '../core/revocations.js';
 import type { Selector } from '../core/selector.js';
-import type { OnBehalfOf, TaskCharter, TaskRecord, TaskState, TerminalState } from '../core/task.js';
+import type { TaskCharter, TaskRecord, TaskState, TerminalState } from '../core/task.js';
 import type { EpochMs } from '../core/time.js';
 
 /**
@@ -497,5 +497,3 @@ export interface HealthLine {
   /** What to do about it. */
   advice?: string;
 }
-
-export type { OnBehalfOf };

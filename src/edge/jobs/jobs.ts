@@ -6,6 +6,8 @@ type Job = Parameters<Parameters<Parts['schedule']['start']>[0]>[0];
 /**
  * How many of each job one process does at a time; the schedule keeps to it. Drains and revocations are what somebody waits for;
  * judging again costs policy decisions, and a whole bundle is judged once.
+ *
+ * @internal exported for its test
  */
 export const JOB_CONCURRENCY: Record<Job['name'], number> = {
   'drain-task': 8,
