@@ -41,7 +41,8 @@ export class Epochs {
   readonly broker = `b${randomBytes(6).toString('hex')}`;
   #beats = 0;
   #head: Head | undefined;
-  #confirmed = 0;
+  /** The epoch and the run of the server that this broker has settled with, `<epoch>:<run>`. */
+  #confirmed = '';
   #closed: string | undefined = 'the broker is starting';
   #watching: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -102,15 +103,17 @@ export class Epochs {
     const reply = (await line.run(
       'beat',
       [keys.named('beats'), keys.named('confirmed')],
-      [this.broker, beat, this.#confirmed === head.epoch ? head.epoch : '', head.lastWrite, head.epoch],
+      [this.broker, beat, this.#confirmed, head.lastWrite, head.epoch],
     )) as string[];
-    if (reply[0] === 'newer') return this.#enterEpoch(Number(reply[1]), head);
+    if (reply[0] === 'newer') return this.#enterEpoch(Number(reply[1]), head, reply[2] as string);
     if (reply[0] === 'forgot') return this.#look({ forgot: true });
-    const [, epoch, , lastWrite, redisMs, closed] = reply;
+    const [, epoch, , lastWrite, redisMs, closed, run] = reply;
     line.setClock(Number(redisMs));
     this.#lastBeatAtMs = performance.now();
     this.#closed = closed || undefined;
-    if (this.#confirmed === Number(epoch)) this.#cell.memory.forget(this.#cell.clock.now());
+    // Another broker took up a restarted server: what was acknowledged here is repeated before it is confirmed.
+    if (this.#confirmed !== `${epoch}:${run}`) return this.#look();
+    this.#cell.memory.forget(this.#cell.clock.now());
     if (this.#head?.epoch === Number(epoch)) this.#keep({ ...this.#head, lastWrite: lastWrite as string });
   }
 
@@ -120,7 +123,7 @@ export class Epochs {
       const there = await this.#there();
       const [outcome, epoch] = await this.#raise(there, false, audit);
       if (outcome !== 'raised') continue;
-      await this.#enterEpoch(Number(epoch), this.#head);
+      await this.#enterEpoch(Number(epoch), this.#head, there.server);
       await this.beat();
       return Number(epoch);
     }
@@ -140,11 +143,14 @@ export class Epochs {
       const there = await this.#there();
       const known = this.#head;
       if (!options.starting && there.epoch > (known?.epoch ?? 0) && there.run === there.server) {
-        return this.#enterEpoch(there.epoch, known);
+        return this.#enterEpoch(there.epoch, known, there.server);
       }
       const why = await this.#whyRaise(there, known, options);
       if (why === undefined && there.run === there.server) {
-        return this.#enterEpoch(there.epoch, known);
+        if (this.#confirmed.startsWith(`${there.epoch}:`) && !this.#confirmed.endsWith(`:${there.server}`)) {
+          if ((await this.#repeat()) > 0) return this.#lookOnce({ forgot: true });
+        }
+        return this.#enterEpoch(there.epoch, known, there.server);
       }
       const audit = this.#audit(why ?? 'the same server after a restart that lost nothing');
       const [outcome, epoch] = await this.#raise(there, why === undefined, audit);
@@ -158,7 +164,7 @@ export class Epochs {
       });
       // What was acknowledged since the last beat is in no beat: a store put back from seconds ago shows by having forgotten it.
       if (outcome === 'adopted' && (await this.#repeat()) > 0) return this.#lookOnce({ forgot: true });
-      return this.#enterEpoch(Number(epoch), known);
+      return this.#enterEpoch(Number(epoch), known, there.server);
     }
     throw unavailable('the epoch keeps changing');
   }
@@ -237,13 +243,13 @@ export class Epochs {
     )) as [string, string];
   }
 
-  async #enterEpoch(epoch: number, known: Head | undefined): Promise<void> {
-    if (known?.epoch !== epoch || this.#confirmed !== epoch) {
+  async #enterEpoch(epoch: number, known: Head | undefined, run: string): Promise<void> {
+    if (known?.epoch !== epoch || !this.#confirmed.startsWith(`${epoch}:`)) {
       this.#keep({ epoch, lastWrite: '', beats: known?.beats ?? [] });
       this.#cell.tasks.forget();
       await this.#enter(epoch);
-      this.#confirmed = epoch;
     }
+    this.#confirmed = `${epoch}:${run}`;
   }
 
   #keep(head: Head): void {

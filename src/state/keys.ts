@@ -235,7 +235,7 @@ export const KEY_DOCS: readonly KeyDoc[] = [
   {
     name: 'confirmed',
     type: 'hash',
-    content: 'the epoch each broker has confirmed',
+    content: 'the epoch and the run of the server that each broker has confirmed',
     life: 'trimmed with the beats',
     loss: 'as beats',
   },

@@ -1,9 +1,9 @@
 -- A broker is alive, knows this epoch, and has seen the line so far.
 -- KEYS: 5 beats, 6 confirmed
--- ARGV: 4 broker, 5 beat id, 6 epoch the broker confirms ('' for none), 7 last write it has seen ('' for none), 8 epoch it knows
--- Returns: {'beaten', epoch, head, last write, clock (ms), closed or ''}; {'newer', epoch} when the epoch was raised since: nothing is written;
+-- ARGV: 4 broker, 5 beat id, 6 epoch and run id the broker confirms, `<epoch>:<run>` ('' for none), 7 last write it has seen ('' for none), 8 epoch it knows
+-- Returns: {'beaten', epoch, head, last write, clock (ms), closed or '', run id}; {'newer', epoch, run id} when the epoch was raised since: nothing is written;
 --          {'forgot'} when the store does not hold what was seen.
-if tonumber(epoch) > tonumber(ARGV[8]) then return { 'newer', epoch } end
+if tonumber(epoch) > tonumber(ARGV[8]) then return { 'newer', epoch, known[5] } end
 if tonumber(epoch) < tonumber(ARGV[8]) then return { 'forgot' } end
 local info = redis.call('EXISTS', auditKey) == 1 and redis.call('XINFO', 'STREAM', auditKey) or {}
 local last = '0-0'
@@ -25,7 +25,7 @@ if closed ~= '' then
   local waiting = false
   local brokers = redis.call('ZRANGE', KEYS[5], atMs - 10000, '+inf', 'BYSCORE')
   for at = 1, #brokers do
-    if redis.call('HGET', KEYS[6], brokers[at]) ~= epoch then waiting = true end
+    if redis.call('HGET', KEYS[6], brokers[at]) ~= epoch .. ':' .. known[5] then waiting = true end
   end
   if not waiting then
     redis.call('HDEL', cellKey, 'closed')
@@ -37,4 +37,4 @@ for at = 1, #gone do
   redis.call('ZREM', KEYS[5], gone[at])
   redis.call('HDEL', KEYS[6], gone[at])
 end
-return { 'beaten', epoch, head, last, string.format('%.0f', atMs), closed }
+return { 'beaten', epoch, head, last, string.format('%.0f', atMs), closed, known[5] }
