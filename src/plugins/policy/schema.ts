@@ -130,15 +130,16 @@ const CONTEXTS: Partial<Record<PolicyAction, string>> = {
 };
 const OPERATOR_CONTEXT = '"secondPerson": Bool, "bound": Bool, "now": datetime';
 
+/** Actions that ask alike are written together. */
 function actions(): string {
-  return (Object.keys(APPLIES) as PolicyAction[])
-    .map((action) => {
-      const { principals, resources } = APPLIES[action];
-      return `action "${action}" appliesTo {
+  const alike = new Map<string, string[]>();
+  for (const action of Object.keys(APPLIES) as PolicyAction[]) {
+    const { principals, resources } = APPLIES[action];
+    const body = `appliesTo {
   principal: [${principals.join(', ')}], resource: [${resources.join(', ')}],
   context: { ${CONTEXTS[action] ?? OPERATOR_CONTEXT} },
-};
-`;
-    })
-    .join('');
+};`;
+    alike.set(body, [...(alike.get(body) ?? []), JSON.stringify(action)]);
+  }
+  return [...alike].map(([body, names]) => `action ${names.join(', ')} ${body}\n`).join('');
 }

@@ -123,6 +123,42 @@ describe('deciding', () => {
   });
 });
 
+describe('opening a task below a parent', () => {
+  const open = (parent: unknown) => {
+    const { principal, context } = mintQuestion();
+    const task = {
+      type: 'research',
+      params: {},
+      purpose: '',
+      tools: [],
+      resources: [],
+      secrets: [],
+      agents: [],
+      ttlSeconds: 60,
+      context: {},
+    };
+    return {
+      principal,
+      action: 'open' as const,
+      resource: { type: 'TaskType' as const, id: 'research', attributes: {} },
+      context: { task, parent: parent ?? context['task'], selfOpened: true },
+    };
+  };
+
+  it('policy sees the parent as it sees any task', async () => {
+    const policy = await prepare(
+      '@id("below") permit (principal is Agent, action == Action::"open", resource) when { context has parent && context.parent.agents.contains(principal.spiffeId) };',
+    );
+    expect(policy.decide(open(undefined)).effect).toBe('allow');
+    expect(policy.decide(open(mintQuestion({ task: { agents: [] } }).context['task'])).effect).toBe('deny');
+  });
+
+  it('what users wrote of the parent is checked, too', async () => {
+    const { task } = mintQuestion({ task: { params: { order_id: 'x' } } }).context;
+    expect((await prepare(PERMIT)).decide(open(task))).toMatchObject({ effect: 'deny', errors: [expect.any(String)] });
+  });
+});
+
 describe('who is not declared', () => {
   it.each([
     ['an agent', { type: 'Agent' as const, id: 'spiffe://dev.mayfly/agent/other' }],
