@@ -81,13 +81,9 @@ export class Brokers {
         log: { level: 'warn' },
       }),
     );
-    const child = spawn(
-      process.execPath,
-      [process.env['MAYFLY_SHIM'] ?? resolve('bin/mayfly.js'), 'start', '--config', config],
-      {
-        stdio: ['ignore', 'pipe', 'pipe'],
-      },
-    );
+    const child = spawn(process.execPath, [resolve('bin/mayfly.js'), 'start', '--config', config], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     let said = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (said += chunk.toString()));
     const broker: BrokerProcess = {

@@ -1,0 +1,118 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { until } from '../e2e/brokers.js';
+
+const README = readFileSync('README.md', 'utf8');
+
+/** The README's shell blocks that carry a name, in the order they stand there. */
+const BLOCKS = [...README.matchAll(/<!-- test: ([a-z-]+) -->\n```sh\n([\s\S]*?)```/g)].map(([, name, text]) => ({
+  name: name as string,
+  text: text as string,
+}));
+
+/** What each block has to say, and how its last command has to end. */
+const EXPECTED: Record<string, { exit: number; says: RegExp }> = {
+  'by-hand': { exit: 0, says: /spiffe:\/\/dev\.mayfly\/agent\/refunds[\s\S]*completed/ },
+  refused: { exit: 3, says: /Refused: revoked/ },
+  'curl-token': { exit: 0, says: /"access_token":"ey/ },
+  'curl-task': { exit: 0, says: /"state":"completed"/ },
+  stop: { exit: 0, says: /Effective now; lock lck_/ },
+  lift: { exit: 0, says: /requested[\s\S]*lifted/ },
+  operate: { exit: 0, says: /Grants are open[\s\S]*ES256[\s\S]*sha256:[\s\S]*0 failed/ },
+};
+
+describe('the README', () => {
+  it('has a test for each of its blocks and a block for each of the tests', () => {
+    expect(BLOCKS.map((block) => block.name)).toEqual(Object.keys(EXPECTED));
+  });
+
+  it('leaves no command untested but those that fetch and start', () => {
+    const all = [...README.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, text]) => text as string);
+    const untested = all.filter((text) => !BLOCKS.some((block) => block.text === text));
+    expect(untested).toEqual([expect.stringMatching(/^git clone .*\nnpm start\n$/)]);
+  });
+
+  it('links to nothing that is not there, and neither do the pages below docs', () => {
+    const pages = ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', ...markdownBelow('docs')];
+    const broken = pages.flatMap((page) =>
+      [...readFileSync(page, 'utf8').matchAll(/\]\(([^)#\s]+)(#[^)]*)?\)/g)]
+        .map(([, target]) => target as string)
+        .filter((target) => !/^[a-z]+:/.test(target) && !existsSync(join(dirname(page), target)))
+        .map((target) => `${page}: ${target}`),
+    );
+    expect(broken).toEqual([]);
+  });
+
+  describe('typed by hand next to a development broker', () => {
+    const dir = mkdtempSync(join(tmpdir(), 'mayfly-readme-'));
+    let broker: ReturnType<typeof spawn>;
+    let said = '';
+    let url = '';
+
+    beforeAll(async () => {
+      // `npx mayfly` in a clone runs bin/mayfly.js; the shim spares npx its look at the registry.
+      mkdirSync(join(dir, 'bin'));
+      writeFileSync(
+        join(dir, 'bin/npx'),
+        `#!/bin/sh\nshift\nexec "${process.execPath}" "${resolve('bin/mayfly.js')}" "$@"\n`,
+        { mode: 0o755 },
+      );
+      broker = spawn(process.execPath, [resolve('bin/mayfly.js'), 'dev', '--port', '0', '--data', join(dir, 'data')], {
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
+      for (const stream of [broker.stdout, broker.stderr])
+        stream?.on('data', (chunk: Buffer) => (said += chunk.toString()));
+      await until('the broker says how to go on by hand', 60_000, () => {
+        if (broker.exitCode !== null) throw new Error(said);
+        return said.includes('Do it by hand');
+      });
+      url = /Mayfly is up: (\S+)/.exec(said)?.[1] as string;
+    }, 90_000);
+
+    afterAll(async () => {
+      if (broker.exitCode === null) {
+        const gone = once(broker, 'exit');
+        broker.kill('SIGTERM');
+        await gone;
+      }
+      rmSync(dir, { recursive: true, force: true });
+    });
+
+    it('npm start plays the story: identified, a token, let in, completed, refused, each with its milliseconds', () => {
+      const steps = [
+        'SPIFFE identity',
+        'got a token',
+        'let it in',
+        'completed',
+        'refuses the same token: revoked',
+        'gets no other one',
+      ];
+      for (const step of steps) expect(said).toMatch(new RegExp(`\\d+\\.\\d ms .*${step}`));
+    });
+
+    it('every block does what the README says, one after the other', () => {
+      // Variables of one block are used in the next: all run in one shell, each ends with its own exit code.
+      const marks = BLOCKS.map(({ name, text }) => `echo "<<${name}>>"\n${text}echo "<<exit $?>>"\n`);
+      const script = marks.join('').replaceAll('http://127.0.0.1:7117', url);
+      const { stdout } = spawnSync('bash', ['-c', `exec 2>&1\n${script}`], {
+        encoding: 'utf8',
+        env: { ...process.env, PATH: `${join(dir, 'bin')}:${process.env['PATH']}`, MAYFLY_DATA: join(dir, 'data') },
+      });
+      for (const { name } of BLOCKS) {
+        const part = stdout.slice(stdout.indexOf(`<<${name}>>`));
+        const own = part.slice(0, part.indexOf('<<exit') + 12);
+        expect([name, own]).toEqual([name, expect.stringMatching(EXPECTED[name]?.says as RegExp)]);
+        expect([name, /<<exit (\d+)>>/.exec(own)?.[1]]).toEqual([name, String(EXPECTED[name]?.exit)]);
+      }
+    }, 120_000);
+  });
+});
+
+function markdownBelow(dir: string): string[] {
+  return readdirSync(dir, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => join(dir, name));
+}
