@@ -1,9 +1,11 @@
+import type { Command } from 'commander';
 import { z } from 'zod';
 import { AUDIT_TYPES } from '../core/audit.js';
 import { ERRORS } from '../core/errors.js';
 import { openApiDocument } from '../edge/http/openapi.js';
 import { routes } from '../edge/http/routes/index.js';
 import { KEY_DOCS } from '../state/keys.js';
+import { program } from './cli/program.js';
 import { configSchema, ENVIRONMENT } from './config.js';
 
 /** The generated pages of docs/reference, path to content. `npm run docs` writes them; a test keeps them equal to the code. */
@@ -14,6 +16,7 @@ export function referencePages(): Record<string, string> {
     'redis-keys.md': keysPage(),
     'audit-events.md': auditPage(),
     'config.md': configPage(),
+    'cli.md': commandPage(),
   };
 }
 
@@ -136,4 +139,40 @@ function typeOf(schema: Schema): string {
       ? ` ${schema.minimum} to ${schema.maximum}`
       : '';
   return `${String(schema.type ?? 'any')}${range}`;
+}
+
+function commandPage(): string {
+  return `${GENERATED}
+# Command line
+
+Data goes to standard output, talk to standard error. Exit codes: 0 ok, 1 usage, 2 server, 3 denied, 4 waiting for approval.
+
+Every command takes \`-o json|table\`, \`--field NAME\` (one bare value) and \`--as WHO\` (a development identity: \`/agent/x\`, \`operator-2\`,
+\`auditor-1\`). The broker is the development one of \`MAYFLY_DATA\` (default \`.data\`), or \`MAYFLY_ADDR\` with an identity from
+\`MAYFLY_JWT_SVID_FILE\`, \`MAYFLY_CERT_FILE\` and \`MAYFLY_KEY_FILE\`, or \`MAYFLY_PERSON_TOKEN_FILE\`; \`MAYFLY_CA_FILE\` and \`MAYFLY_ISSUER\`
+where needed.
+
+${commandsOf(program(), '').join('\n')}`;
+}
+
+const COMMON = ['--output', '--field', '--as', '--version'];
+
+function commandsOf(command: Command, above: string): string[] {
+  const name = `${above}${command.name()}`;
+  if (command.commands.length > 0 && command.name() !== 'dev') {
+    return command.commands.flatMap((below) => commandsOf(below, `${name} `));
+  }
+  const words = command.registeredArguments.map((one) => {
+    const label = `${one.name()}${one.variadic ? '…' : ''}`;
+    return one.required ? `<${label}>` : `[${label}]`;
+  });
+  const options = command.options.filter((option) => !COMMON.includes(option.long ?? ''));
+  const page = [`## \`${[name, ...words].join(' ')}\``, '', `${sentence(command.description())}`, ''];
+  for (const option of options) page.push(`- \`${option.flags}\`: ${option.description}`);
+  if (options.length > 0) page.push('');
+  return [...page, ...command.commands.flatMap((below) => commandsOf(below, `${name} `))];
+}
+
+function sentence(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? '' : '.'}`;
 }
