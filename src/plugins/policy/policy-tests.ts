@@ -255,7 +255,8 @@ function contextOf(
   }
   if (APPLIES[action].principals.includes('Person')) return { secondPerson: false, bound: true };
   const home = resourceOfTool(bundle, resource.id) ?? bundle.resources.get(resource.id);
-  const { environment } = named.context;
+  // As the broker does: what an agent says of the task it opened for itself is untrusted.
+  const environment = named.self_opened ? undefined : named.context['environment'];
   const situation = {
     task: {
       id: 'tsk_a_00000000000000000000000000',
