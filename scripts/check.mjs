@@ -17,7 +17,10 @@ const steps = [
     alsoHolds: (said) => Number(/\((\d+) modules/.exec(said)?.[1] ?? 0) >= MODULES_MIN,
   },
   { name: 'dead code', command: tool('knip/bin/knip.js') },
-  { name: 'dead code in what ships', command: tool('knip/bin/knip.js', '--production', '--exclude', 'types', '--tags=-internal') },
+  {
+    name: 'dead code in what ships',
+    command: tool('knip/bin/knip.js', '--production', '--exclude', 'types', '--tags=-internal'),
+  },
   { name: 'package', command: tool('publint/src/cli.js', '--strict') },
   { name: 'fast tests', command: [join(ROOT, 'scripts/test.mjs'), '--fast'] },
 ];

@@ -15,8 +15,6 @@ export interface Connection {
   identity: ClientIdentity;
 }
 
-const SVID_TTL_SECONDS = 300;
-
 export function dataDir(): string {
   return process.env['MAYFLY_DATA'] ?? '.data';
 }
@@ -43,7 +41,7 @@ export async function connect(flags: ConnectionFlags): Promise<Connection> {
     );
   }
   const issuer = process.env['MAYFLY_ISSUER'] ?? (process.env['MAYFLY_ADDR'] ? url : runtime?.issuer) ?? url;
-  const identity = fileIdentity() ?? (await devIdentity(flags.as ?? 'operator-1'));
+  const identity = fileIdentity() ?? (await developmentIdentity(flags.as ?? 'operator-1'));
   const ca = process.env['MAYFLY_CA_FILE'];
   return {
     mayfly: new Mayfly({ url, issuer, identity, ...(ca !== undefined && { ca: readFileSync(ca) }) }),
@@ -51,6 +49,11 @@ export async function connect(flags: ConnectionFlags): Promise<Connection> {
     issuer,
     identity,
   };
+}
+
+async function developmentIdentity(as: string): Promise<ClientIdentity> {
+  const { devIdentity } = await import('./dev-identity.js');
+  return devIdentity(as, dataDir());
 }
 
 function fileIdentity(): ClientIdentity | undefined {
@@ -70,29 +73,6 @@ function fileIdentity(): ClientIdentity | undefined {
     get key() {
       return readFileSync(key);
     },
-  };
-}
-
-/** A development identity, signed here with the keys of the data folder: `/agent/x` is a workload, `operator-1` a person. */
-async function devIdentity(as: string): Promise<ClientIdentity> {
-  const { openDevTrustDomain, DEV_PEOPLE } = await import('../dev/trust-domain.js');
-  const trustDomain = await openDevTrustDomain(dataDir());
-  if (as.startsWith('/')) {
-    return { bearer: async (audience) => trustDomain.jwtSvid({ path: as, audience, ttlSeconds: SVID_TTL_SECONDS }) };
-  }
-  const person = DEV_PEOPLE.find((one) => one.subject === as);
-  if (!person) {
-    const names = DEV_PEOPLE.map((one) => one.subject).join(', ');
-    throw new UsageError(`--as: a path such as /agent/refunds, or one of ${names}.`);
-  }
-  return {
-    person: async (audience) =>
-      trustDomain.personToken({
-        subject: person.subject,
-        groups: person.groups,
-        audience,
-        ttlSeconds: SVID_TTL_SECONDS,
-      }),
   };
 }
 
