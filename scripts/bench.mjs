@@ -1,0 +1,48 @@
+// npm run bench: prints a table and writes JSON. Each row is a ratio to a peer or floor of the same run; absolute times on a shared machine mean
+// little. --quick: a look whether it runs. --full: also a million live leases. Names of groups (mint verify decision feed bulk) choose some.
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { orOneLine, prepare, ROOT } from './prepare.mjs';
+
+await orOneLine(async () => {
+  prepare();
+  process.chdir(ROOT);
+  const words = process.argv.slice(2);
+  const quick = words.includes('--quick');
+  const full = words.includes('--full');
+  const chosen = words.filter((word) => !word.startsWith('--'));
+  const { openWorld } = await import('../tests/bench/world.mjs');
+  const rows = await import('../tests/bench/rows.mjs');
+  const groups = {
+    mint: (world) => rows.mintRows(world, quick ? { seconds: 1, rounds: 1 } : { seconds: 4, rounds: 3 }),
+    verify: (world) => rows.verifyRows(world, { quick }),
+    decision: () => rows.decisionRows(),
+    feed: (world) => rows.feedRows(world, { quick }),
+    bulk: (world) =>
+      rows.bulkRows(world, { counts: quick ? [2_000] : full ? [10_000, 100_000, 1_000_000] : [10_000, 100_000] }),
+  };
+  const world = await openWorld();
+  const measured = [];
+  try {
+    for (const [name, measure] of Object.entries(groups)) {
+      if (chosen.length > 0 && !chosen.includes(name)) continue;
+      process.stderr.write(`bench: ${name}\n`);
+      measured.push(...(await measure(world)));
+    }
+  } finally {
+    await world.close();
+  }
+  for (const one of measured) {
+    const meets = (bound) => bound === undefined || (one.more ? one.ratio >= bound : one.ratio <= bound);
+    one.met = one.floor === undefined ? '' : meets(one.aim) ? 'aim' : meets(one.floor) ? 'floor' : 'MISSED';
+    const bounds = one.floor === undefined ? '' : `floor ${one.floor}, aim ${one.aim}`;
+    process.stdout.write(
+      `${one.row.padEnd(66)} ${one.ratio.toFixed(2).padStart(8)}  ${one.met.padEnd(7)} ${bounds.padEnd(22)} ours ${one.ours}${one.peer ? `, peer ${one.peer}` : ''}\n`,
+    );
+  }
+  mkdirSync(join(ROOT, 'bench-results'), { recursive: true });
+  writeFileSync(
+    join(ROOT, 'bench-results/latest.json'),
+    `${JSON.stringify({ node: process.version, quick, rows: measured }, null, 2)}\n`,
+  );
+});
