@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomFillSync } from 'node:crypto';
 import type { EpochMs } from './time.js';
 
 /**
@@ -12,11 +12,24 @@ const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
 const PATTERN = /^(tsk|lse|rev|lck|dec|req)_([a-z0-9]{1,8})_([0-7][0-9a-hjkmnp-tv-z]{25})$/;
 
 export function newId(kind: IdKind, cell: string, nowMs: EpochMs): string {
-  const bytes = randomBytes(16);
+  const bytes = random16();
   bytes.writeUIntBE(nowMs, 0, 6);
   bytes[6] = ((bytes[6] as number) & 0x0f) | 0x70;
   bytes[8] = ((bytes[8] as number) & 0x3f) | 0x80;
   return `${kind}_${cell}_${base32(bytes)}`;
+}
+
+/** Randomness is drawn for many ids at once: a draw of its own costs more than all the rest of an id. */
+const POOL = Buffer.alloc(16 * 256);
+let drawn = POOL.length;
+
+function random16(): Buffer {
+  if (drawn === POOL.length) {
+    randomFillSync(POOL);
+    drawn = 0;
+  }
+  drawn += 16;
+  return Buffer.from(POOL.subarray(drawn - 16, drawn));
 }
 
 /** The parts of an id, or undefined when the text is not exactly one. */

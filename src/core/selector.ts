@@ -50,9 +50,20 @@ export const SELECTOR_MEMBERS = [
 export type SelectorHash = (kind: string, value: string) => string;
 
 export function selectorHash(cellKey: Uint8Array): SelectorHash {
-  return (kind, value) =>
-    createHmac('sha256', cellKey).update(`${kind}\0${value}`).digest().subarray(0, 12).toString('base64url');
+  // The same few owners, teams and openers are in every token of a task: their hashes are kept, a bounded number of them.
+  const known = new Map<string, string>();
+  return (kind, value) => {
+    const fact = `${kind}\0${value}`;
+    const kept = known.get(fact);
+    if (kept !== undefined) return kept;
+    const hash = createHmac('sha256', cellKey).update(fact).digest().subarray(0, 12).toString('base64url');
+    if (known.size >= HASHES_KEPT_MAX) known.clear();
+    known.set(fact, hash);
+    return hash;
+  };
 }
+
+const HASHES_KEPT_MAX = 10_000;
 
 /** What is hashed into `sel` of a lease's own token: the facts that its plain claims do not show. */
 export function ownFacts(lease: LeaseRecord): [string, string][] {

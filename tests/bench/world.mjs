@@ -49,7 +49,9 @@ export async function openWorld() {
       log: { level: 'error' },
     }),
   );
-  await launch(['bin/mayfly.js', 'start', '--config', join(dir, 'mayfly.yaml')], {}, () =>
+  // Such as --cpu-prof, to see where the broker's time goes.
+  const nodeArgs = (process.env['MAYFLY_BENCH_NODE_ARGS'] ?? '').split(' ').filter(Boolean);
+  await launch([...nodeArgs, 'bin/mayfly.js', 'start', '--config', join(dir, 'mayfly.yaml')], {}, () =>
     until(async () => (await fetch(`${issuer}/readyz`)).ok),
   );
 
