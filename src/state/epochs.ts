@@ -76,13 +76,7 @@ export class Epochs {
     await this.#look({ starting: true });
     await this.beat();
     if (this.#closed) await this.beat();
-    this.#timer = setInterval(() => {
-      this.#beating ??= this.beat()
-        .catch((error: unknown) => this.#tell('state.beat_failed', error))
-        .finally(() => {
-          this.#beating = undefined;
-        });
-    }, BEAT_EVERY_MS);
+    this.#timer = setInterval(() => this.#tick(), BEAT_EVERY_MS);
   }
 
   async stop(): Promise<void> {
@@ -130,11 +124,27 @@ export class Epochs {
     throw unavailable('the epoch keeps changing');
   }
 
-  /** Compares the store with what is known of it, raises the epoch or adopts the new process. One at a time. */
+  #tick(): void {
+    this.#beating ??= this.beat()
+      .catch((error: unknown) => this.#tell('state.beat_failed', error))
+      .finally(() => {
+        this.#beating = undefined;
+      });
+  }
+
+  /**
+   * Compares the store with what is known of it, raises the epoch or adopts the new process. One at a time. Until the beat that follows, which
+   * comes at once, nobody knows whether the cell grants.
+   */
   #look(options: { starting?: boolean; forgot?: boolean } = {}): Promise<void> {
-    this.#watching ??= this.#lookOnce(options).finally(() => {
-      this.#watching = undefined;
-    });
+    this.#closed ??= 'the store is being compared with what is known of it';
+    this.#watching ??= this.#lookOnce(options)
+      .finally(() => {
+        this.#watching = undefined;
+      })
+      .then(() => {
+        if (this.#timer !== undefined && !this.#stopped) setImmediate(() => this.#tick());
+      });
     return this.#watching;
   }
 
