@@ -24,11 +24,13 @@ export interface Grant {
   resource: Resource;
   tools: string[];
   limits: Limits;
+  /** Whether policies say something about single calls of these tools: then a tool has to ask about each. */
+  constrainsCalls: boolean;
 }
 
 /** The lease of a decided grant and the claims its token will carry: nothing lives longer than the shortest thing it hangs on. */
 export function draftLease(parts: Parts, grant: Grant, nowMs: number): { lease: LeaseRecord; claims: TaskClaims } {
-  const { requester, declaration, reading, resource, tools, limits } = grant;
+  const { requester, declaration, reading, resource, tools, limits, constrainsCalls } = grant;
   const { agent, person, parent } = requester;
   const task = reading.tasks[reading.tasks.length - 1] as TaskRecord;
   const ttlMs = shortest(
@@ -98,7 +100,7 @@ export function draftLease(parts: Parts, grant: Grant, nowMs: number): { lease: 
       pos: reading.position,
       sel: selectorHashes(parts, lease, reading),
       bundle: reading.bundle,
-      ...(limits.callsMax !== undefined && { call: true as const }),
+      ...(constrainsCalls && { call: true as const }),
     },
   };
   return { lease, claims };

@@ -48,8 +48,11 @@ export function judge(
   });
   const principal = workloadEntity(id, declaration, nowMs);
   const action = delegator ? 'delegate' : 'mint';
+  const questions = lease.tools.map(
+    (tool) => ({ principal, action, resource: toolEntity(tool, resource), context }) as const,
+  );
   const decision = allOf(
-    lease.tools.map((tool) => policy.decide({ principal, action, resource: toolEntity(tool, resource), context })),
+    questions.map((question) => policy.decide(question)),
     bundle,
   );
   if (decision.effect !== 'allow')
@@ -60,8 +63,9 @@ export function judge(
   if (binding !== undefined && binding !== lease.binding && !(binding === 'any' && lease.binding !== 'none')) {
     return 'policy wants it bound now';
   }
-  // Whether `call` stands in a token is not in its lease; a budget that appears ends what may have been minted without one.
-  return callsMax !== undefined && lease.bundle !== bundle.digest ? 'policy limits its calls now' : undefined;
+  // Whether `call` stands in a token is not in its lease; what policies begin to say of single calls ends what may lack the mark.
+  const constrainsCalls = callsMax !== undefined || questions.some((question) => policy.constrainsCalls(question));
+  return constrainsCalls && lease.bundle !== bundle.digest ? 'policy constrains its calls now' : undefined;
 }
 
 function resourceOf(parts: Parts, policy: PreparedPolicy, lease: LeaseRecord, task: TaskRecord): Resource | undefined {

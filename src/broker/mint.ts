@@ -179,9 +179,16 @@ async function decide(parts: Parts, asking: Asking, taskId: string): Promise<Dra
     given.map((one) => one.decision),
     policy.bundle,
   );
+  if (decision.effect !== 'allow') throw deniedBy(decision, undefined, action);
   checkBinding(decision, requester.binding);
   const tools = given.map((one) => one.tool);
-  const draft = draftLease(parts, { requester, declaration, reading, resource, tools, limits: decision.limits }, nowMs);
+  const constrainsCalls =
+    decision.limits.callsMax !== undefined || given.some((one) => policy.constrainsCalls(one.question));
+  const draft = draftLease(
+    parts,
+    { requester, declaration, reading, resource, tools, limits: decision.limits, constrainsCalls },
+    nowMs,
+  );
   const lock = lockOn(parts, reading, draft.lease, draft.claims);
   if (lock) {
     throw new BrokerError('denied', 'A lock forbids new grants here.', {

@@ -1,8 +1,9 @@
 import type { Principal, WorkloadDeclaration } from '../core/agent.js';
 import type { Bundle, Resource } from '../core/bundle.js';
 import { effectiveContext } from '../core/context.js';
-import type { Decision, Limits, PolicyEntity } from '../core/decision.js';
+import type { Decision, PolicyEntity } from '../core/decision.js';
 import { nameOf } from '../core/identity.js';
+import { strictest } from '../core/limits.js';
 import { pathOf, type SpiffeId, trustDomainOf } from '../core/spiffe-id.js';
 import type { TaskRecord } from '../core/task.js';
 import type { EpochMs } from '../core/time.js';
@@ -129,20 +130,17 @@ export function allOf(decisions: readonly Decision[], bundle: Bundle): Decision 
   const denying = decisions.filter((decision) => decision.effect === 'deny');
   const asking = decisions.filter((decision) => decision.effect === 'ask');
   const telling = denying.length > 0 ? denying : decisions;
+  const limits = strictest(decisions.map((decision) => decision.limits));
+  const errors = decisions.flatMap((decision) => decision.errors);
+  if (!limits)
+    errors.push('the tools asked for cannot be in one token: their policies want it bound in different ways');
+  const isDenied = denying.length > 0 || decisions.length === 0 || !limits;
   return {
-    effect: denying.length > 0 || decisions.length === 0 ? 'deny' : asking.length > 0 ? 'ask' : 'allow',
+    effect: isDenied ? 'deny' : asking.length > 0 ? 'ask' : 'allow',
     policyIds: [...new Set(telling.flatMap((decision) => decision.policyIds))],
-    limits: decisions.map((decision) => decision.limits).reduce(strictest, {}),
-    errors: decisions.flatMap((decision) => decision.errors),
+    limits: limits ?? {},
+    errors,
     bundle: bundle.digest,
     volatile: decisions.some((decision) => decision.volatile),
   };
-}
-
-function strictest(a: Limits, b: Limits): Limits {
-  const limits: Limits = { ...a, ...b };
-  if (a.ttlMsMax !== undefined && b.ttlMsMax !== undefined) limits.ttlMsMax = Math.min(a.ttlMsMax, b.ttlMsMax);
-  if (a.callsMax !== undefined && b.callsMax !== undefined) limits.callsMax = Math.min(a.callsMax, b.callsMax);
-  if (a.binding && b.binding) limits.binding = a.binding === 'any' ? b.binding : a.binding;
-  return limits;
 }

@@ -56,6 +56,12 @@ export class Epochs {
     this.#enter = enter;
     this.#repeat = repeat;
     cell.line.onEstranged(() => void this.#look().catch(() => {}));
+    // Whatever answers after the connection was lost may be another server: the beat that finds out is made at once.
+    cell.line.client.on('ready', () => {
+      if (this.#timer === undefined || this.#stopped) return;
+      this.#closed ??= 'the store is being compared with what is known of it';
+      this.#tick();
+    });
   }
 
   /** The epoch this broker works in. */
@@ -66,6 +72,7 @@ export class Epochs {
   /** Why the whole cell grants nothing, as the last beat said. */
   get closed(): string | undefined {
     if (this.#closed) return this.#closed;
+    if (this.#cell.line.client.status !== 'ready') return 'Redis is not connected';
     return performance.now() - this.#lastBeatAtMs > BEAT_SEEN_MS ? 'Redis has not answered for ten seconds' : undefined;
   }
 

@@ -80,17 +80,16 @@ export async function look(
 
 /** Leases of either kind by their ids; those that are not there are missing. */
 export async function leasesById(cell: Cell, ids: readonly string[]): Promise<Map<string, LeaseRecord>> {
-  const replies = await cell.line.ask((client) => {
+  const answers = await cell.line.ask(async (client) => {
     const batch = client.pipeline();
     for (const id of ids) {
       const [key, field] = tokenPlace(cell, id);
       batch.hget(key, field).hgetall(cell.keys.credential(id));
     }
-    return batch.exec();
-  });
-  const answers = (replies ?? []).map(([error, answer]) => {
-    if (error) throw error;
-    return answer;
+    return ((await batch.exec()) ?? []).map(([error, answer]) => {
+      if (error) throw error;
+      return answer;
+    });
   });
   const leases = await readLeases(
     cell,

@@ -1,10 +1,10 @@
 import type { Limits } from '../../core/decision.js';
 import { suggestion } from '../../core/did-you-mean.js';
+import { REVOCABILITY } from '../../core/limits.js';
 import { parseDurationMs } from '../../core/time.js';
 
 const TTL_MS_MAX = 30 * 86_400_000;
 const CALLS_MAX = 1_000_000;
-const REVOCABILITY = ['instant', 'eventual', 'expiry-only', 'rotate-only'] as const;
 const BINDINGS = ['dpop', 'mtls', 'any'] as const;
 
 type Reader = { field: keyof Limits; wants: string; read(text: string): Limits | undefined };
@@ -75,41 +75,4 @@ export function readLimits(
     else problems.push(`@${name}("${text}") must be ${reader.wants}`);
   }
   return { limits, problems };
-}
-
-/**
- * The limits of several permitting policies together, the strictest of each. Approvals of different roles are all needed.
- * Undefined when two of them cannot both be kept: a token is bound in one way, so "dpop" and "mtls" exclude each other.
- */
-export function strictest(all: Limits[]): Limits | undefined {
-  const together: Limits = {};
-  const approvals = new Map<string, number>();
-  for (const limits of all) {
-    if (limits.ttlMsMax !== undefined)
-      together.ttlMsMax = Math.min(limits.ttlMsMax, together.ttlMsMax ?? limits.ttlMsMax);
-    if (limits.callsMax !== undefined)
-      together.callsMax = Math.min(limits.callsMax, together.callsMax ?? limits.callsMax);
-    if (limits.binding !== undefined) {
-      const other = together.binding ?? 'any';
-      if (limits.binding !== 'any' && other !== 'any' && limits.binding !== other) return undefined;
-      together.binding = limits.binding === 'any' ? other : limits.binding;
-    }
-    if (limits.revocability !== undefined) {
-      const ranks = [limits.revocability, together.revocability ?? limits.revocability].map((each) =>
-        REVOCABILITY.indexOf(each),
-      );
-      together.revocability = REVOCABILITY[Math.min(...ranks)] as (typeof REVOCABILITY)[number];
-    }
-    if (limits.approval !== undefined) {
-      const [role, count] = limits.approval.split(':') as [string, string];
-      approvals.set(role, Math.max(Number(count), approvals.get(role) ?? 0));
-    }
-  }
-  if (approvals.size > 0) {
-    together.approval = [...approvals]
-      .sort()
-      .map(([role, count]) => `${role}:${count}`)
-      .join(',');
-  }
-  return together;
 }
