@@ -181,7 +181,9 @@ describe.each(STORE_NAMES)('a store of less than the promised profile: %s', (nam
     await set(setting, bad);
     try {
       const lines = await world.health.check();
-      expect(lines.filter(({ ok }) => !ok)).toMatchObject([{ name: expect.stringMatching(why), advice: expect.any(String) }]);
+      expect(lines.filter(({ ok }) => !ok)).toMatchObject([
+        { name: expect.stringMatching(why), advice: expect.any(String) },
+      ]);
       expect(world.health.grantsClosed()).toMatch(why);
       await expect(world.mint(task)).rejects.toMatchObject({ code: 'unavailable' });
       await expect(world.openTask()).rejects.toMatchObject({ code: 'unavailable' });
@@ -200,7 +202,9 @@ describe.each(STORE_NAMES)('a store of less than the promised profile: %s', (nam
     await world.mint(task);
     const lease = await world.tokenFor(task);
     const used = Math.max(
-      ...(await Promise.all(nodes.map(async (node) => Number(/used_memory:(\d+)/.exec(await node.info('memory'))?.[1])))),
+      ...(await Promise.all(
+        nodes.map(async (node) => Number(/used_memory:(\d+)/.exec(await node.info('memory'))?.[1])),
+      )),
     );
     await set('maxmemory', String(Math.floor(used * 1.1)));
     try {
@@ -210,7 +214,13 @@ describe.each(STORE_NAMES)('a store of less than the promised profile: %s', (nam
       await set('maxmemory', '1mb');
       expect(await stop(world)).toMatchObject({ outcome: 'applied' });
       expect(
-        await world.ledger.suspendTask({ taskId: task.id, reason: '', by: '', nowMs: world.clock.now(), audit: world.audit('task.suspended') }),
+        await world.ledger.suspendTask({
+          taskId: task.id,
+          reason: '',
+          by: '',
+          nowMs: world.clock.now(),
+          audit: world.audit('task.suspended'),
+        }),
       ).toMatchObject({ outcome: 'suspended' });
       expect(await end(world, task.id)).toMatchObject({ outcome: 'ended' });
       expect(await world.read(task.id)).toMatchObject({ tasks: [{ state: 'completed' }] });
@@ -320,7 +330,13 @@ describe('what rests in Redis', () => {
     const task = await world.openTask();
     const parent = await world.tokenFor(task);
     const stale = await world.tokenFor(task);
-    await world.ledger.suspendTask({ taskId: task.id, reason: '', by: '', nowMs: world.clock.now(), audit: world.audit('task.suspended') });
+    await world.ledger.suspendTask({
+      taskId: task.id,
+      reason: '',
+      by: '',
+      nowMs: world.clock.now(),
+      audit: world.audit('task.suspended'),
+    });
     const nowMs = world.clock.now();
     const audit = world.audit('token.minted');
     const basis = { position: stale.position, bundle: stale.bundle, generations: stale.generations };
@@ -329,26 +345,46 @@ describe('what rests in Redis', () => {
     const { ledger } = world;
     const replies = [
       await ledger.commitLease({ lease: stale, basis, quotas: QUOTAS, nowMs, audit }),
-      await ledger.commitLease({ lease: { ...stale, path: [task.id, parent.id] }, basis, quotas: QUOTAS, nowMs, audit }),
-      await ledger.openIntent({ lease: credential, intentDeadlineMs: nowMs + 1, basis, quotas: QUOTAS, nowMs, audit }),
-      await ledger.commitLease({ lease: credential, basis, quotas: QUOTAS, nowMs, audit }),
-      await ledger.renewLease({ leaseId: stale.id, expiresAtMs: nowMs + 1, basis, nowMs, audit }),
-      await ledger.startTask({
-        charter: { ...task, id: newId('tsk', cell, nowMs), path: [task.id, newId('tsk', cell, nowMs)].map(String) },
-        context: {},
+      await ledger.commitLease({
+        lease: { ...stale, path: [task.id, parent.id] },
         basis,
         quotas: QUOTAS,
         nowMs,
         audit,
-      }).catch((error: Error) => ({ outcome: error.message })),
-      await ledger.changeContext({ taskId: task.id, generation: 1, context: {}, revoke: true, judgeWithinMs: 1, nowMs, audit }),
+      }),
+      await ledger.openIntent({ lease: credential, intentDeadlineMs: nowMs + 1, basis, quotas: QUOTAS, nowMs, audit }),
+      await ledger.commitLease({ lease: credential, basis, quotas: QUOTAS, nowMs, audit }),
+      await ledger.renewLease({ leaseId: stale.id, expiresAtMs: nowMs + 1, basis, nowMs, audit }),
+      await ledger
+        .startTask({
+          charter: { ...task, id: newId('tsk', cell, nowMs), path: [task.id, newId('tsk', cell, nowMs)].map(String) },
+          context: {},
+          basis,
+          quotas: QUOTAS,
+          nowMs,
+          audit,
+        })
+        .catch((error: Error) => ({ outcome: error.message })),
+      await ledger.changeContext({
+        taskId: task.id,
+        generation: 1,
+        context: {},
+        revoke: true,
+        judgeWithinMs: 1,
+        nowMs,
+        audit,
+      }),
       await ledger.settleTask({ taskId: task.id, work: 'drain-task', state: 'active', generation: 1, nowMs, audit }),
       await ledger.revokeLeases({ leaseIds: [stale.id], reason: '', nowMs, audit }),
       await ledger.closeAttempt({ leaseId: stale.id, attempt: 0, result: { state: 'revoked' }, nowMs, audit }),
       await ledger.saveKeyRing({ ring: {}, fromVersion: 9, nowMs, audit }),
       await ledger.activateBundle({ digest: BUNDLE, files: {}, again: false, nowMs, audit }),
     ];
-    expect(replies.map((reply) => JSON.stringify(reply)).filter((reply) => /committed|opened|changed|"saved"|activated|"closed"/.test(reply))).toEqual([]);
+    expect(
+      replies
+        .map((reply) => JSON.stringify(reply))
+        .filter((reply) => /committed|opened|changed|"saved"|activated|"closed"/.test(reply)),
+    ).toEqual([]);
     expect(await everything(raw, key('*'))).toEqual(before);
   });
 });
