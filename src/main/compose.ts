@@ -37,21 +37,23 @@ export async function compose(
     observe: ({ type, ...event }) =>
       observe({ event: `identity.${type}`, level: type === 'bundle_changed' ? 'info' : 'warn', ...event }),
   });
-  const stores = await openStores({
-    url: given.redisUrl,
-    cell: settings.cell,
-    rootKey: given.rootKey,
-    clock,
-    observe,
-    dataDir: config.data_dir,
-    keyPrefix: config.redis.key_prefix,
-    role,
-  });
+  const stores = await closing([() => bundles.close()], () =>
+    openStores({
+      url: given.redisUrl,
+      cell: settings.cell,
+      rootKey: given.rootKey,
+      clock,
+      observe,
+      dataDir: config.data_dir,
+      keyPrefix: config.redis.key_prefix,
+      role,
+    }),
+  );
   const policyEngine = await policyEngines[config.policy.kind].create(config.policy, {
     clock,
     onSlow: (slow) => observe({ event: 'policy.slow', level: 'warn', ...slow }),
   });
-  const cellKey = await stores.views.cellKey();
+  const cellKey = await closing([() => stores.close(), () => bundles.close()], () => stores.views.cellKey());
   const parts: Parts = {
     settings,
     clock,
@@ -73,7 +75,7 @@ export async function compose(
     selectorHash: selectorHash(cellKey),
     cellKey,
   };
-  await ensureKeys(parts);
+  await closing([() => stores.close(), () => bundles.close()], () => ensureKeys(parts));
   return {
     parts,
     async close() {
@@ -81,6 +83,16 @@ export async function compose(
       await stores.close();
     },
   };
+}
+
+/** Does one step of the start; when it fails, what was opened before is closed again. */
+async function closing<Made>(opened: (() => Promise<unknown>)[], step: () => Promise<Made>): Promise<Made> {
+  try {
+    return await step();
+  } catch (error) {
+    for (const close of opened) await close().catch(() => undefined);
+    throw error;
+  }
 }
 
 function settingsOf(config: Config): BrokerSettings {

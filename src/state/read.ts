@@ -86,7 +86,10 @@ export async function leasesById(cell: Cell, ids: readonly string[]): Promise<Ma
       const [key, field] = tokenPlace(cell, id);
       batch.hget(key, field).hgetall(cell.keys.credential(id));
     }
-    return ((await batch.exec()) ?? []).map(([error, answer]) => {
+    const replies = await batch.exec();
+    // A connection that broke under way can leave fewer answers than questions: then nothing is known.
+    if (replies?.length !== 2 * ids.length) throw new Error('the answers are not whole');
+    return replies.map(([error, answer]) => {
       if (error) throw error;
       return answer;
     });
@@ -96,8 +99,8 @@ export async function leasesById(cell: Cell, ids: readonly string[]): Promise<Ma
     ids,
     ids.map((_, at) => {
       const row = answers[2 * at] as string | null;
-      if (row !== null) return ['token', row];
-      const fields = Object.entries(answers[2 * at + 1] as Record<string, string>).flat();
+      if (typeof row === 'string') return ['token', row];
+      const fields = Object.entries((answers[2 * at + 1] ?? {}) as Record<string, string>).flat();
       return fields.length > 0 ? ['credential', ...fields] : null;
     }),
   );

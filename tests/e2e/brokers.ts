@@ -171,7 +171,8 @@ export class Brokers {
       reply = await this.#send(`${broker.url}/oauth2/introspect`, { method: 'POST', body: form() });
       return reply.status !== 503;
     });
-    if (reply?.status !== 200) throw new Error(`introspection: ${reply?.status} ${JSON.stringify(reply?.body)}`);
+    if (reply?.status !== 200)
+      throw new Error(`introspection: ${reply?.status} ${JSON.stringify(reply?.body)}\n${broker.said().slice(-2_000)}`);
     return reply.body['active'] === true;
   }
 

@@ -1,0 +1,215 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { Redis } from 'ioredis';
+import type { TaskRecord } from '../../src/core/task.js';
+import type { Job } from '../../src/state/stores.js';
+import { STORE_NAMES, STORES, type Store } from './servers.js';
+import { BUNDLE, OPENER, openWorld, type World } from './world.js';
+
+const WAIT_MS = 10_000;
+
+async function until(what: string, isSo: () => boolean): Promise<void> {
+  const deadline = performance.now() + WAIT_MS;
+  while (performance.now() < deadline) {
+    if (isSo()) return;
+    await delay(10);
+  }
+  throw new Error(`not so: ${what}`);
+}
+
+describe.each(STORE_NAMES)('the schedule on %s', (name) => {
+  let store: Store;
+  let world: World;
+  let nodes: Redis[];
+
+  beforeAll(async () => {
+    store = await STORES[name]();
+    nodes = [store.url].flat().map((url) => new Redis(url));
+  });
+  afterAll(async () => {
+    for (const node of nodes) node.disconnect();
+    await store.stop();
+  });
+  beforeEach(async () => {
+    world = await openWorld({ url: store.url, limits: { sweepEveryMs: 50 } });
+    await world.ledger.settleBundle({ digest: BUNDLE, nowMs: world.clock.now() });
+  });
+  afterEach(() => world.close());
+
+  const endedTask = async (): Promise<TaskRecord> => {
+    const task = await world.openTask();
+    await world.ledger.endTask({
+      taskId: task.id,
+      state: 'completed',
+      reason: '',
+      by: OPENER,
+      nowMs: world.clock.now(),
+      audit: world.audit('task.ended'),
+    });
+    return task;
+  };
+  const settle = (job: Job) =>
+    world.ledger.settleTask({
+      taskId: job.id,
+      work: 'drain-task',
+      state: 'completed',
+      generation: 1,
+      nowMs: world.clock.now(),
+    });
+
+  it('a job is done at once, long before the sweeper would come', async () => {
+    const done: Job[] = [];
+    await world.schedule.start(async (job) => {
+      done.push(job);
+    });
+    const task = await endedTask();
+    world.schedule.add({ name: 'drain-task', id: task.id });
+    await until('the job is done', () => done.length > 0);
+    expect(done).toEqual([{ name: 'drain-task', id: task.id }]);
+  });
+
+  it('every kind of work has hands, ids with a colon included', async () => {
+    const done: string[] = [];
+    await world.schedule.start(async (job) => {
+      done.push(`${job.name} ${job.id}`);
+    });
+    const jobs: Job[] = [
+      { name: 'drain-task', id: 'a' },
+      { name: 'watch-task', id: 'b' },
+      { name: 're-evaluate-task', id: 'c' },
+      { name: 're-evaluate-bundle', id: 'sha256:abc' },
+      { name: 'run-revocation', id: 'd' },
+      { name: 'retire-credential', id: '123' },
+      { name: 'close-intent', id: 'e' },
+    ];
+    for (const job of jobs) world.schedule.add(job);
+    await until('all are done', () => done.length === jobs.length);
+    expect(done.sort()).toEqual(jobs.map((job) => `${job.name} ${job.id}`).sort());
+  });
+
+  it('the same job again is done again: an id that was used is no obstacle', async () => {
+    let done = 0;
+    await world.schedule.start(async () => {
+      done += 1;
+    });
+    for (let times = 1; times <= 3; times++) {
+      world.schedule.add({ name: 'drain-task', id: 'same' });
+      await until('it is done again', () => done === times);
+    }
+  });
+
+  it('what no job came for, the sweeper does: the queue may be lost', async () => {
+    const done: Job[] = [];
+    await world.schedule.start(async (job) => {
+      done.push(job);
+      await settle(job);
+    });
+    const task = await endedTask();
+    world.clock.pass(1_001);
+    await until('the sweeper came', () => done.length > 0);
+    expect(done).toEqual([{ name: 'drain-task', id: task.id }]);
+    expect(await world.schedule.sweep()).toBe(0);
+  });
+
+  it('what a handler could not do is tried again', async () => {
+    let attempts = 0;
+    await world.schedule.start(async (job) => {
+      attempts += 1;
+      if (attempts === 1) throw new Error('not now');
+      await settle(job);
+    });
+    const task = await endedTask();
+    world.schedule.add({ name: 'drain-task', id: task.id });
+    await until('the first attempt failed', () => attempts === 1);
+    for (let turn = 0; attempts < 2; turn++) {
+      expect(turn).toBeLessThan(3);
+      world.clock.pass(11_000);
+      await world.schedule.sweep();
+    }
+    expect(await world.schedule.sweep()).toBe(0);
+  });
+
+  it('work for one id is never done twice at the same time in one process', async () => {
+    let running = 0;
+    let most = 0;
+    let finish = () => {};
+    const gate = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    let begun = 0;
+    await world.schedule.start(async ({ id }) => {
+      begun += 1;
+      if (id !== 'one') return;
+      running += 1;
+      most = Math.max(most, running);
+      await gate;
+      running -= 1;
+    });
+    for (let at = 0; at < 5; at++) world.schedule.add({ name: 'drain-task', id: 'one' });
+    world.schedule.add({ name: 'drain-task', id: 'two' });
+    await until('both ids were begun', () => begun >= 2);
+    finish();
+    await until('nothing runs', () => running === 0);
+    expect(most).toBe(1);
+  });
+
+  it('two brokers that sweep take each due thing once', async () => {
+    const cell = (await endedTask()).id.split('_')[1] as string;
+    for (let at = 0; at < 20; at++) await endedTask();
+    const other = await openWorld({ url: store.url, cell, clock: world.clock, limits: { sweepEveryMs: 60_000 } });
+    await other.ledger.settleBundle({ digest: BUNDLE, nowMs: other.clock.now() });
+    const done: string[] = [];
+    const handle = async (job: Job) => {
+      done.push(job.id);
+      await settle(job);
+    };
+    await world.schedule.start(handle);
+    await other.schedule.start(handle);
+    await Promise.all([world.schedule.sweep(), other.schedule.sweep()]);
+    expect(done).toHaveLength(21);
+    expect(new Set(done).size).toBe(21);
+    await other.close();
+  });
+
+  it('what was taken comes back when its taker dies', async () => {
+    const task = await endedTask();
+    await world.schedule.start(() => new Promise(() => {}));
+    void world.schedule.sweep();
+    const cell = task.id.split('_')[1] as string;
+    const other = await openWorld({ url: store.url, cell, clock: world.clock });
+    await other.ledger.settleBundle({ digest: BUNDLE, nowMs: other.clock.now() });
+    for (let turn = 0; (await other.schedule.sweep()) > 0; turn++) await delay(5);
+    world.clock.pass(10_001);
+    expect(await other.schedule.sweep()).toBe(1);
+    await other.close();
+  });
+
+  it('a full Redis makes nobody spin, and what is due is done by the sweeper all the same', async () => {
+    const done: string[] = [];
+    await world.schedule.start(async (job) => {
+      done.push(job.id);
+      await settle(job);
+    });
+    const task = await endedTask();
+    await Promise.all(nodes.map((node) => node.call('CONFIG', 'SET', 'maxmemory', '1mb')));
+    try {
+      for (let at = 0; at < 50; at++) world.schedule.add({ name: 'drain-task', id: `lost-${at}` });
+      world.clock.pass(1_001);
+      await until('the sweeper came', () => done.includes(task.id));
+      await delay(1_500);
+      const told = world.events.filter(({ event }) => event.startsWith('schedule.'));
+      expect(told.length).toBeLessThan(30);
+    } finally {
+      await Promise.all(nodes.map((node) => node.call('CONFIG', 'SET', 'maxmemory', '0')));
+    }
+  });
+});
+
+it('stops in time when Redis is gone', async () => {
+  const store = await STORES.redis();
+  const world = await openWorld({ url: store.url });
+  await world.schedule.start(async () => {});
+  await store.stop();
+  const startedAtMs = performance.now();
+  await world.close();
+  expect(performance.now() - startedAtMs).toBeLessThan(10_000);
+});
