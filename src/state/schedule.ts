@@ -27,7 +27,7 @@ const CLAIM_MS = 10_000;
 const LOCK_MS = 5_000;
 const STALLED_EVERY_MS = 2_000;
 /** BullMQ's default of 15 s would leave the queue without hands that long after Redis is back, and hold the process open. */
-const RETRY_MS = 500;
+const RETRY_MS = 250;
 const CLOSE_TIMEOUT_MS = 2_000;
 const WATCH_EVERY_MS = 5_000;
 const NO_PROGRESS_MS = 10_000;

@@ -177,7 +177,7 @@ describe.each(STORE_NAMES)('the schedule on %s', (name) => {
     const cell = task.id.split('_')[1] as string;
     const other = await openWorld({ url: store.url, cell, clock: world.clock });
     await other.ledger.settleBundle({ digest: BUNDLE, nowMs: other.clock.now() });
-    for (let turn = 0; (await other.schedule.sweep()) > 0; turn++) await delay(5);
+    while ((await other.schedule.sweep()) > 0) await delay(5);
     world.clock.pass(10_001);
     expect(await other.schedule.sweep()).toBe(1);
     await other.close();
