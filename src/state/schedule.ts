@@ -28,6 +28,8 @@ const LOCK_MS = 5_000;
 const STALLED_EVERY_MS = 2_000;
 /** BullMQ's default of 15 s would leave the queue without hands that long after Redis is back, and hold the process open. */
 const RETRY_MS = 250;
+/** How long one blocking wait for a job lasts; a wait on a lost connection ends a second after that. */
+const IDLE_SECONDS = 1;
 const CLOSE_TIMEOUT_MS = 2_000;
 const WATCH_EVERY_MS = 5_000;
 const NO_PROGRESS_MS = 10_000;
@@ -169,6 +171,7 @@ export class RedisSchedule implements Schedule {
         stalledInterval: STALLED_EVERY_MS,
         maxStalledCount: 1,
         runRetryDelay: RETRY_MS,
+        drainDelay: IDLE_SECONDS,
         removeOnComplete: { count: 0 },
         removeOnFail: { count: 0 },
       },
