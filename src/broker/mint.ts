@@ -16,7 +16,7 @@ import type { Parts } from './parts.js';
 import { allOf, declarationOf, mintContext, principalEntity, toolEntity } from './questions.js';
 import { recordingStrangers } from './record-strangers.js';
 import { deniedBy, notFound, record, recordingRefusals, refusedCommit } from './refusal.js';
-import { type Requester, readRequester, requesterName, requesterPerson } from './requester.js';
+import { type Requester, readRequester, refusedAs, requesterName, requesterPerson } from './requester.js';
 import { resourceAskedFor, toolsAskedFor } from './scope-asked-for.js';
 import { ACCESS_TOKEN_TYPE, audienceOf, type Minted, type MintRequest } from './token-request.js';
 
@@ -87,7 +87,7 @@ function introduce(parts: Parts, request: MintRequest, requester: Grant['request
     });
   }
   if (agent.expiresAtMs - parts.clock.now() < parts.settings.identityLeftMsMin) {
-    throw new BrokerError('subject_rejected', 'The identity is about to expire.', {
+    throw new BrokerError(refusedAs(request), 'The identity is about to expire.', {
       hint: `Fetch a new SVID: at least ${parts.settings.identityLeftMsMin / 1000} s of life are needed.`,
     });
   }
@@ -147,6 +147,7 @@ async function decide(parts: Parts, asking: Asking, taskId: string): Promise<Dra
   if (!declaration)
     throw new BrokerError('denied', 'This workload may not have task tokens.', { reason: 'no longer declared' });
   checkTasks(reading.tasks, nowMs);
+  checkPerson(requester, task);
   if (parent) await checkParent(parts, parent, reading, nowMs);
 
   const resource = resourceAskedFor(parts, policy.bundle, task, asking.audience);
@@ -228,6 +229,15 @@ async function checkParent(
   const above = { tasks: reading.tasks, leases: reading.leases.slice(0, -1), revoked };
   const dead = lease ? deadBecause(lease, above, nowMs) : 'lease';
   if (dead) throw new BrokerError('subject_rejected', 'The subject_token was not accepted.', { reason: dead });
+}
+
+/** One piece of work is done for one person: what alice's token opened is not continued with bob's. */
+function checkPerson(requester: Requester, task: TaskRecord): void {
+  const person = requesterPerson(requester);
+  if (person === undefined || !task.onBehalfOf?.proven || task.onBehalfOf.name === person) return;
+  throw new BrokerError('subject_rejected', 'The task is on behalf of somebody else.', {
+    reason: `${person}, and the task is for ${task.onBehalfOf.name}`,
+  });
 }
 
 function onBehalfOf(requester: Requester, task: TaskRecord): { subject: string; proven: boolean } | undefined {

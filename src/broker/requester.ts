@@ -6,6 +6,9 @@ import { isOwnToken, type OwnToken, readOwnToken, tokenRefused } from './own-tok
 import type { Parts } from './parts.js';
 import { ACCESS_TOKEN_TYPE, type TokenRequest } from './token-request.js';
 
+/** Under which error a proof that is not good enough is refused, by grant (RFC 8693 section 2.2.2, RFC 6749 section 5.2, RFC 7523 section 3.1). */
+const REFUSED_AS = { exchange: 'subject_rejected', client: 'identity_rejected', assertion: 'grant_rejected' } as const;
+
 const GRANTS = {
   'urn:ietf:params:oauth:grant-type:token-exchange': 'exchange',
   client_credentials: 'client',
@@ -46,8 +49,8 @@ export async function readRequester(parts: Parts, request: TokenRequest): Promis
   checkParameters(request, grant);
   const { evidence } = request;
   const workloads: ProvenWorkload[] = [];
+  refuseAuthorization(request);
   if (evidence.peer) workloads.push(parts.identity.x509(evidence.peer));
-  if (evidence.authorization) throw invalid('authorization', 'The token endpoint takes no Authorization header.');
   if (request.clientAssertion) {
     workloads.push(await as('identity_rejected', () => parts.identity.workloadJwt(request.clientAssertion as string)));
   }
@@ -63,6 +66,7 @@ export async function readRequester(parts: Parts, request: TokenRequest): Promis
   }
   const agent = theOne(workloads, request);
   const person = subject?.kind === 'person' ? subject : undefined;
+  if (person && agent) mayActFor(parts, person, agent);
   const parent = subject?.kind === 'own' ? subject.token : undefined;
   if (!agent && grant === 'client') {
     throw new BrokerError('identity_rejected', 'The client was not authenticated.', {
@@ -80,6 +84,33 @@ export async function readRequester(parts: Parts, request: TokenRequest): Promis
     ...(parent && { parent }),
     ...(await bindingOf(parts, evidence)),
   };
+}
+
+/** Nobody authenticates here by header; beside another proof it is a second mechanism (RFC 6749 sections 2.3 and 5.2). */
+function refuseAuthorization({ evidence, clientAssertion }: TokenRequest): void {
+  if (!evidence.authorization) return;
+  if (evidence.peer || clientAssertion)
+    throw invalid('authorization', 'There is one client authentication per request.');
+  throw new BrokerError('identity_rejected', 'The token endpoint takes no Authorization header.', {
+    field: 'authorization',
+    hint: 'Send the identity as subject_token, assertion or client_assertion, or connect with an X.509-SVID.',
+  });
+}
+
+/** On somebody's behalf: that person's token has to be recent, and may say who acts (RFC 8693 section 4.4). */
+function mayActFor(parts: Parts, person: ProvenPerson, agent: ProvenWorkload): void {
+  if (person.mayAct && !person.mayAct.includes(agent.spiffeId)) {
+    throw new BrokerError('subject_rejected', 'That person did not let this workload act for them.', {
+      field: 'subject_token',
+      reason: `may_act: ${person.mayAct.join(', ')}`,
+    });
+  }
+  if (parts.clock.now() - person.issuedAtMs > parts.settings.personTokenAgeMsMax) {
+    throw new BrokerError('subject_rejected', 'The token is too old.', {
+      field: 'subject_token',
+      hint: 'Sign in again and fetch a new one.',
+    });
+  }
 }
 
 type Subject = ProvenIdentity | { kind: 'own'; token: OwnToken };
@@ -158,7 +189,11 @@ function checkParameters(request: TokenRequest, grant: 'exchange' | 'client' | '
     throw invalid('client_assertion_type', 'client_assertion and client_assertion_type come together.');
   }
   if (request.clientAssertionType !== undefined && request.clientAssertionType !== JWT_SPIFFE_ASSERTION) {
-    throw invalid('client_assertion_type', `Send ${JWT_SPIFFE_ASSERTION}.`);
+    // RFC 6749 section 5.2: an unsupported authentication method is a failed authentication.
+    throw new BrokerError('identity_rejected', 'The client was not authenticated.', {
+      field: 'client_assertion_type',
+      hint: `Send ${JWT_SPIFFE_ASSERTION}.`,
+    });
   }
   const { requestedTokenType } = request;
   if (requestedTokenType !== undefined && ![ACCESS_TOKEN_TYPE, JWT_TYPES[0]].includes(requestedTokenType)) {
@@ -178,6 +213,11 @@ async function as<T>(code: ErrorCode, read: () => Promise<T>): Promise<T> {
     if (!(error instanceof BrokerError) || !['identity_rejected', 'token_refused'].includes(error.code)) throw error;
     throw new BrokerError(code, error.message, { ...error.detail, cause: error });
   }
+}
+
+/** The name that a proof without enough life left is refused under: that of the place it came in. */
+export function refusedAs({ grantType }: TokenRequest): ErrorCode {
+  return REFUSED_AS[GRANTS[grantType as keyof typeof GRANTS]];
 }
 
 function invalid(field: string, message: string): BrokerError {

@@ -249,12 +249,10 @@ describe('bodies that are no good', () => {
     expectRefusal(route, await send(name, route, raw(route, body)), 400);
   });
 
-  it.each(withBody)('400: %s with an unknown member, by its name', async (name, route) => {
-    const good = goodCall(name);
-    const call = good.form
-      ? { form: { ...(good.form as Record<string, string>), surprise: '1' } }
-      : { json: { ...(good.json as object), surprise: 1 } };
-    const answer = await send(name, route, call);
+  // Forms are OAuth's: there an unknown parameter is ignored (tests/conformance/specs/rfc6749.test.ts).
+  const withJson = withBody.filter(([, route]) => route.body?.kind !== 'form');
+  it.each(withJson)('400: %s with an unknown member, by its name', async (name, route) => {
+    const answer = await send(name, route, { json: { ...(goodCall(name).json as object), surprise: 1 } });
     expectRefusal(route, answer, 400);
     expect(answer.body.field).toBe('surprise');
   });

@@ -110,7 +110,7 @@ describe('POST /oauth2/token', () => {
   });
 
   it('error_description holds visible ASCII without quotes and backslashes (RFC 6749 section 5.2)', async () => {
-    const { body } = await token({ ...good(), 'na"\\me\u2019': 'x' });
+    const { body } = await token({ ...good(), 'sc"ope': 'x' });
     expect(body.error_description).toMatch(/^[\x20-\x21\x23-\x5b\x5d-\x7e]+$/);
   });
 });
@@ -145,12 +145,19 @@ describe('POST /oauth2/introspect', () => {
     expect([status, body.error]).toEqual([401, 'invalid_client']);
   });
 
-  it('400: an assertion beside an Authorization, or without its type, or of another type', async () => {
+  it('401 invalid_client: an assertion of another type (RFC 6749 section 5.2: an unsupported authentication method)', async () => {
+    const assertion = { token: 'x', client_assertion: bearer(NAMES.tool) };
+    for (const type of ['urn:x', 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer']) {
+      const { status, body } = await introspect({ ...assertion, client_assertion_type: type });
+      expect([status, body.error]).toEqual([401, 'invalid_client']);
+    }
+  });
+
+  it('400: an assertion beside an Authorization, or without its type', async () => {
     const assertion = { token: 'x', client_assertion: bearer(NAMES.tool) };
     const type = 'urn:ietf:params:oauth:client-assertion-type:jwt-spiffe';
     expect((await introspect({ ...assertion, client_assertion_type: type }, NAMES.tool)).status).toBe(400);
     expect((await introspect(assertion)).status).toBe(400);
-    expect((await introspect({ ...assertion, client_assertion_type: 'urn:x' })).status).toBe(400);
     expect((await introspect({ token: 'x', client_assertion_type: type })).status).toBe(400);
   });
 });

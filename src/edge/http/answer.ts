@@ -94,17 +94,14 @@ function refuseUnbound(parts: Parts, route: Route, caller: Caller): Promise<neve
   });
 }
 
-const ASSERTION_TYPES = new Set([
-  'urn:ietf:params:oauth:client-assertion-type:jwt-spiffe',
-  'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
-]);
+const JWT_SPIFFE_ASSERTION = 'urn:ietf:params:oauth:client-assertion-type:jwt-spiffe';
 
 /** Client authentication by assertion (RFC 7521 section 4.2) is a JWT like any other proof; two proofs in one request are refused (RFC 6749 section 2.3). */
 function withAssertion(evidence: Evidence, form?: Record<string, unknown>): Evidence {
   const assertion = form?.['client_assertion'];
   const type = form?.['client_assertion_type'];
   if (assertion === undefined && type === undefined) return evidence;
-  if (typeof assertion !== 'string' || typeof type !== 'string' || !ASSERTION_TYPES.has(type)) {
+  if (typeof assertion !== 'string' || typeof type !== 'string') {
     throw new BrokerError('invalid_request', 'client_assertion and client_assertion_type belong together.', {
       field: 'client_assertion_type',
     });
@@ -112,6 +109,12 @@ function withAssertion(evidence: Evidence, form?: Record<string, unknown>): Evid
   if (evidence.authorization) {
     throw new BrokerError('invalid_request', 'There is one client authentication per request.', {
       field: 'client_assertion',
+    });
+  }
+  if (type !== JWT_SPIFFE_ASSERTION) {
+    throw new BrokerError('identity_rejected', 'The client was not authenticated.', {
+      field: 'client_assertion_type',
+      hint: `Send ${JWT_SPIFFE_ASSERTION}.`,
     });
   }
   return { ...evidence, authorization: { scheme: 'Bearer', token: assertion } };

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import { didYouMean } from '../../core/did-you-mean.js';
 import { BrokerError } from '../../core/errors.js';
 import { JsonRefused, parseStrictJson } from '../../core/strict-json.js';
 import { printable } from './printable.js';
@@ -51,10 +52,25 @@ export function parseJsonBody(bytes: Buffer, contentType: string | undefined, bo
   }
 }
 
-/** The parameters of a form. Those the schema has as arrays may be repeated; an empty one counts as left out (RFC 6749 section 3.2). */
+/**
+ * The parameters of a form. Those the schema has as arrays may be repeated; an empty one counts as left out, and one nobody here knows is
+ * ignored (RFC 6749 section 3.2). Except one that is nearly ours: ignoring a misspelt `scope` would give more than was asked for.
+ */
 export function parseFormBody(bytes: Buffer, contentType: string | undefined, body: FormBody): Record<string, unknown> {
   checkMediaType(contentType, ['application/x-www-form-urlencoded']);
-  return parseParameters(textOf(bytes), listMembersOf(body.schema));
+  const parameters = parseParameters(textOf(bytes), listMembersOf(body.schema));
+  const { shape } = body.schema;
+  for (const name of Object.keys(parameters)) {
+    if (Object.hasOwn(shape, name)) continue;
+    const meant = didYouMean(printable(name), Object.keys(shape));
+    if (meant !== undefined) {
+      throw new BrokerError('invalid_request', `There is no parameter "${printable(name)}"; did you mean "${meant}"?`, {
+        field: printable(name),
+      });
+    }
+    delete parameters[name];
+  }
+  return parameters;
 }
 
 /** A query string, or a form. No parameter may come twice except those listed. */

@@ -15,7 +15,8 @@ const token = z
 const uri = z.string().min(1).max(2048);
 const NO_STORE = { 'cache-control': 'no-store', pragma: 'no-cache' };
 
-const tokenForm = z.strictObject({
+/** Unknown parameters are ignored (RFC 6749 section 3.2): a form's schema is not a strict one. */
+const tokenForm = z.object({
   grant_type: z.string().min(1).max(128),
   subject_token: token.optional(),
   subject_token_type: uri.optional(),
@@ -125,7 +126,7 @@ function detailsOf(json: string | undefined): unknown {
 }
 
 /** What a client sends to say who it is, beside the token it asks about (RFC 7662 section 2.1, RFC 7009 section 2.1). */
-const aboutToken = z.strictObject({
+const aboutToken = z.object({
   token,
   token_type_hint: z.string().min(1).max(128).optional(),
   client_id: uri.optional(),

@@ -84,4 +84,12 @@ describe('media types', () => {
     expect(code(() => parseForm('a=1', 'multipart/form-data'))).toBe('unsupported_media_type');
     expect(code(() => parseForm('a=1&a=1'))).toBe('invalid_request');
   });
+
+  it('a parameter that nobody knows is ignored, and one that is nearly ours is not', () => {
+    const shape = form(z.object({ scope: z.string().optional() }));
+    const parseForm = (text: string) => parseFormBody(Buffer.from(text), 'application/x-www-form-urlencoded', shape);
+    expect({ ...parseForm('scope=a&nonce=1&__proto__=2&constructor=3') }).toEqual({ scope: 'a' });
+    expect(code(() => parseForm('scopes=a'))).toBe('invalid_request');
+    expect(code(() => parseForm('nonce=1&nonce=2'))).toBe('invalid_request');
+  });
 });
