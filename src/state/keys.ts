@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { Bounded } from './bounded.js';
 
 /** One key (or family of keys) in Redis: what it holds, how long, and what it means when it is gone. docs/reference is generated from this. */
 export interface KeyDoc {
@@ -255,10 +256,13 @@ export const KEY_DOCS: readonly KeyDoc[] = [
   },
 ];
 
+const HASHES_MAX = 20_000;
+
 /** The names of one cell's keys. */
 export class Keys {
   readonly cell: string;
   readonly #tag: string;
+  readonly #hashes = new Bounded<string>(HASHES_MAX);
 
   constructor(keyPrefix: string, cell: string) {
     this.cell = cell;
@@ -323,27 +327,27 @@ export class Keys {
   }
 
   openerTasks(opener: string): string {
-    return `${this.#tag}opener:${short(opener)}:tasks`;
+    return `${this.#tag}opener:${this.#short(opener)}:tasks`;
   }
 
   agentTasks(agent: string): string {
-    return `${this.#tag}agent:${short(agent)}:tasks`;
+    return `${this.#tag}agent:${this.#short(agent)}:tasks`;
   }
 
   agent(agent: string): string {
-    return `${this.#tag}agent:${short(agent)}`;
+    return `${this.#tag}agent:${this.#short(agent)}`;
   }
 
   agentCredentials(agent: string): string {
-    return `${this.#tag}agent:${short(agent)}:credentials`;
+    return `${this.#tag}agent:${this.#short(agent)}:credentials`;
   }
 
   ref(opener: string, ref: string): string {
-    return `${this.#tag}ref:${short(`${opener}\0${ref}`)}`;
+    return `${this.#tag}ref:${this.#short(`${opener}\0${ref}`)}`;
   }
 
   kept(opener: string): string {
-    return `${this.#tag}kept:${short(opener)}`;
+    return `${this.#tag}kept:${this.#short(opener)}`;
   }
 
   /** Token leases whose ids were made in that second. */
@@ -368,15 +372,20 @@ export class Keys {
   }
 
   once(key: string): string {
-    return `${this.#tag}once:${short(key)}`;
+    return `${this.#tag}once:${this.#short(key)}`;
   }
 
   idempotency(key: string): string {
-    return `${this.#tag}idempotency:${short(key)}`;
+    return `${this.#tag}idempotency:${this.#short(key)}`;
   }
-}
 
-/** 128 bits of SHA-256: names of users' making never become key names, and all keys have a bounded length. */
-function short(text: string): string {
-  return createHash('sha256').update(text).digest('base64url').slice(0, 22);
+  /** 128 bits of SHA-256: names of users' making never become key names, and all keys have a bounded length. */
+  #short(text: string): string {
+    let hash = this.#hashes.get(text);
+    if (hash === undefined) {
+      hash = createHash('sha256').update(text).digest('base64url').slice(0, 22);
+      this.#hashes.set(text, hash);
+    }
+    return hash;
+  }
 }

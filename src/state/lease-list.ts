@@ -23,7 +23,7 @@ type Source = (place: string, limit: number) => Promise<Step>;
 
 const PAGE_MAX = 500;
 /** A page gives up looking after so many steps that filtered everything out; its cursor goes on from there. */
-const STEPS_MAX = 20;
+const STEPS_MAX = 100;
 
 /** `Views.leases`: credentials first, then tokens; of the whole cell by the second they were made in, of a task by their end. */
 export async function listLeases(cell: Cell, filter: Filter): Promise<Page<LeaseRecord>> {

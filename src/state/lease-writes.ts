@@ -38,50 +38,58 @@ async function commitToken(
 ): ReturnType<Ledger['commitLease']> {
   assert(lease.expiresAtMs > nowMs, 'a lease is committed before its end');
   assert(lease.expiresAtMs - nowMs <= cell.limits.tokenTtlMsMax, 'no token lives longer than the longest');
-  const { keys } = cell;
-  const row = cell.tokens.encode(lease);
+  const { keys, tokens } = cell;
+  const row = tokens.encode(lease);
   const path = pathWords(cell, lease.path, basis);
-  const { taskId } = lease;
   const ofTask = taskKeys(cell, lease);
-  const reply = (await cell.line.run(
-    'commit-lease',
-    [
-      tokenPlace(cell, lease.id)[0],
-      keys.named('tokens'),
-      keys.profile(row.profileHash),
-      keys.agent(lease.agent),
-      ofTask.agentTasks,
-      ofTask.tokens,
-      ofTask.rootTokens,
-      ofTask.tree,
-      ofTask.treeCredentials,
-      keys.agentCredentials(lease.agent),
-      ofTask.credentials,
-      ...path.keys,
-    ],
-    [
-      row.field,
-      row.value,
-      lease.expiresAtMs,
-      secondOf(lease.id),
-      recordLifeMs(cell, lease, nowMs),
-      row.profile,
-      lease.id,
-      taskId ?? '',
-      ...basisWords(basis),
-      path.tasks,
-      path.above,
-      quotas.leasesPerTask,
-      quotas.leasesPerAgent,
-      quotas.perTree,
-      Math.floor(nowMs / SLOT_MS),
-      Math.floor(lease.expiresAtMs / SLOT_MS),
-      cell.limits.tokenTtlMsMax + 2 * SKEW_MS,
-      ...path.args,
-    ],
-    { nowMs, audit },
-  )) as string[];
-  return reply[0] === 'committed' ? { outcome: 'committed' } : refusalOf(reply);
+  const second = secondOf(lease.id);
+  const isLate = lease.expiresAtMs > (second + 1) * 1_000 + cell.limits.tokenTtlMsMax;
+  const words = [
+    tokenPlace(cell, lease.id)[0],
+    keys.named('tokens'),
+    keys.profile(row.profileHash),
+    keys.agent(lease.agent),
+    ofTask.agentTasks,
+    ofTask.tokens,
+    ofTask.rootTokens,
+    ofTask.tree,
+    ofTask.treeCredentials,
+    keys.agentCredentials(lease.agent),
+    ofTask.credentials,
+    ...path.keys,
+  ];
+  const commit = async (profile: string) =>
+    (await cell.line.run(
+      'commit-lease',
+      words,
+      [
+        row.field,
+        row.value,
+        lease.expiresAtMs,
+        second,
+        recordLifeMs(cell, lease, nowMs),
+        profile,
+        lease.id,
+        lease.taskId ?? '',
+        ...basisWords(basis),
+        path.tasks,
+        path.above,
+        quotas.leasesPerTask,
+        quotas.leasesPerAgent,
+        quotas.perTree,
+        Math.floor(nowMs / SLOT_MS),
+        Math.floor(lease.expiresAtMs / SLOT_MS),
+        cell.limits.tokenTtlMsMax + 2 * SKEW_MS,
+        isLate ? '1' : '',
+        ...path.args,
+      ],
+      { nowMs, audit },
+    )) as string[];
+  let reply = await commit(tokens.isStored(row.profileHash) ? '' : row.profile);
+  if (reply[0] === 'profile') reply = await commit(row.profile);
+  if (reply[0] !== 'committed') return refusalOf(reply);
+  tokens.stored(row.profileHash);
+  return { outcome: 'committed' };
 }
 
 /** With a deadline it is an intent; without, a pending lease becomes active. */

@@ -113,6 +113,8 @@ export class Line {
   readonly #clock: Clock;
   readonly #scripts = loadScripts();
   readonly #lineKeys: string[];
+  /** The process that this connection is known to lead to; '' while it is not known, and always on a Cluster. */
+  #run = '';
   /** Redis' clock minus our monotonic one. */
   #offsetMs = 0;
   #onEstranged: (how: Estrangement) => void = () => {};
@@ -122,6 +124,7 @@ export class Line {
     this.keys = keys;
     this.#clock = clock;
     this.#lineKeys = keys.line;
+    if (client instanceof Redis) this.#knowServer(client);
   }
 
   /** Told when a script found another master or an empty cell: nothing has run, and nothing will until the epoch is raised. */
@@ -185,7 +188,7 @@ export class Line {
       ...this.#lineKeys,
       ...keys,
       options.nowMs ?? this.#clock.now(),
-      Math.floor(this.redisNowMs() + COMMAND_TIMEOUT_MS),
+      `${Math.floor(this.redisNowMs() + COMMAND_TIMEOUT_MS)}:${this.#run}`,
       options.audit === undefined ? '' : JSON.stringify(options.audit),
       ...args,
     ];
@@ -203,6 +206,25 @@ export class Line {
     } catch (error) {
       throw this.#explain(error, 'command');
     }
+  }
+
+  /**
+   * A connection leads to one process for as long as it lasts: asked once, every script on it is spared from asking. From the moment a
+   * connection is lost until the next one has answered, the scripts ask themselves, as they always do on a Cluster (redirects).
+   */
+  #knowServer(client: Redis): void {
+    let connection = 0;
+    const ask = async () => {
+      const asked = connection;
+      const info = await client.info('server').catch(() => '');
+      if (asked === connection) this.#run = /run_id:([0-9a-f]{40})/.exec(info)?.[1] ?? '';
+    };
+    client.on('close', () => {
+      connection += 1;
+      this.#run = '';
+    });
+    client.on('ready', () => void ask());
+    if (client.status === 'ready') void ask();
   }
 
   async #evaluate(script: Script, keyCount: number, words: (string | number)[]): Promise<unknown> {

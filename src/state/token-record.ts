@@ -8,23 +8,20 @@ const SUFFIX_CHARACTERS = 26;
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
 
 /** What many token leases have in common; stored once under a keyed hash of itself. */
-type Profile = Omit<LeaseRecord, (typeof OWN)[number]>;
-
-/** What each token lease has of its own. */
-const OWN = [
-  'id',
-  'kind',
-  'taskId',
-  'path',
-  'position',
-  'generations',
-  'state',
-  'createdAtMs',
-  'expiresAtMs',
-  'revokedAtMs',
-  'revokedReason',
-] as const satisfies (keyof LeaseRecord)[];
-const OWN_MEMBERS: ReadonlySet<string> = new Set(OWN);
+type Profile = Omit<
+  LeaseRecord,
+  | 'id'
+  | 'kind'
+  | 'taskId'
+  | 'path'
+  | 'position'
+  | 'generations'
+  | 'state'
+  | 'createdAtMs'
+  | 'expiresAtMs'
+  | 'revokedAtMs'
+  | 'revokedReason'
+>;
 
 /** A token lease as Redis holds it. */
 export interface TokenRow {
@@ -45,11 +42,21 @@ export class TokenRecords {
   readonly #key: Uint8Array;
   readonly #hashes = new Bounded<string>(PROFILES_MAX);
   readonly #profiles = new Bounded<Profile>(PROFILES_MAX);
+  readonly #stored = new Bounded<true>(PROFILES_MAX);
 
   /** The hash is keyed, so that nobody can prepare two profiles that meet. */
   constructor(cell: string, cellKey: Uint8Array) {
     this.#cell = cell;
     this.#key = cellKey;
+  }
+
+  /** Whether a profile was in Redis when this broker last committed a lease with it. It may be gone since: the script says so. */
+  isStored(profileHash: string): boolean {
+    return this.#stored.get(profileHash) === true;
+  }
+
+  stored(profileHash: string): void {
+    this.#stored.set(profileHash, true);
   }
 
   encode(lease: LeaseRecord): TokenRow {
@@ -142,7 +149,21 @@ export function secondOf(leaseId: string): number {
   return Math.floor(timeOf(leaseId) / 1_000);
 }
 
+/** Everything that a lease has not of its own. Members in another order make another profile, which is no harm. */
 function profileOf(lease: LeaseRecord): Profile {
-  const members = Object.entries(lease).filter(([member, value]) => !OWN_MEMBERS.has(member) && value !== undefined);
-  return Object.fromEntries(members.sort(([a], [b]) => (a < b ? -1 : 1))) as unknown as Profile;
+  const {
+    id: _id,
+    kind: _kind,
+    taskId: _taskId,
+    path: _path,
+    position: _position,
+    generations: _generations,
+    state: _state,
+    createdAtMs: _createdAtMs,
+    expiresAtMs: _expiresAtMs,
+    revokedAtMs: _revokedAtMs,
+    revokedReason: _revokedReason,
+    ...profile
+  } = lease;
+  return profile;
 }

@@ -326,6 +326,26 @@ describe('what rests in Redis', () => {
     expect(await world.replayGuard.once('late', nowMs, nowMs)).toBe(false);
   });
 
+  it('what many leases share is written again when it has gone, and they are whole', async () => {
+    const task = await world.openTask();
+    const [first, second] = [await world.tokenFor(task), await world.tokenFor(task)];
+    const commit = (lease: typeof first) =>
+      world.ledger.commitLease({
+        lease,
+        basis: { position: lease.position, bundle: lease.bundle, generations: lease.generations },
+        quotas: QUOTAS,
+        nowMs: world.clock.now(),
+        audit: world.audit('token.minted'),
+      });
+    expect(await commit(first)).toEqual({ outcome: 'committed' });
+    await raw.del(await raw.keys(key('profile:*')));
+    expect(await commit(second)).toEqual({ outcome: 'committed' });
+    const other = await openWorld({ url: redis.url, cell, clock: world.clock });
+    expect(await other.views.lease(first.id)).toEqual(first);
+    expect(await other.views.lease(second.id)).toEqual(second);
+    await other.close();
+  });
+
   it('a refusal writes nothing at all', async () => {
     const task = await world.openTask();
     const parent = await world.tokenFor(task);

@@ -225,6 +225,16 @@ describe.each(STORE_NAMES)('leases on %s', (name) => {
     expect(await world.mint(task, {}, quotas)).toEqual({ outcome: 'committed' });
   });
 
+  it('a task that was always busy still counts only what lives', async () => {
+    const quotas = { leasesPerTask: 20, leasesPerAgent: 20, perTree: 21 };
+    for (let round = 0; round < 3; round++) {
+      for (let at = 0; at < 20; at++) expect(await world.mint(task, {}, quotas)).toEqual({ outcome: 'committed' });
+      expect(await world.mint(task, {}, quotas)).toMatchObject({ outcome: 'quota' });
+      expect((await world.views.leases({ task: task.id, limit: 500 })).items).toHaveLength(20);
+      world.clock.pass(330_000);
+    }
+  });
+
   it('a credential is pending before it is active, and active only before its deadline', async () => {
     const lease = await credential();
     expect(await commit(lease)).toEqual({ outcome: 'not_found', by: lease.id });

@@ -26,11 +26,11 @@ if refusal then return refusal end
 
 -- One that is there already is counted already.
 local own = there[1] and 1 or 0
-local inTask = redis.call('ZCOUNT', KEYS[10], '(' .. ARGV[1], '+inf') + redis.call('ZCARD', KEYS[14]) - own
+local inTask = countLive(KEYS[10], 0, 0) + redis.call('ZCARD', KEYS[14]) - own
 if inTask >= tonumber(ARGV[13]) then return { 'quota', 'task' } end
-local agentCount = countAgent(KEYS[8], tonumber(ARGV[16])) + redis.call('ZCARD', KEYS[9]) - own
+local agentCount = countAgent(KEYS[8], tonumber(ARGV[16]), 'n') + redis.call('ZCARD', KEYS[9]) - own
 if agentCount >= tonumber(ARGV[14]) then return { 'quota', 'agent' } end
-if countTree(KEYS[11], KEYS[12], KEYS[13]) - own >= tonumber(ARGV[15]) then return { 'quota', 'tree' } end
+if not hasRoomInTree(KEYS[11], redis.call('ZCARD', KEYS[11]), KEYS[12], KEYS[13], tonumber(ARGV[15]) + own) then return { 'quota', 'tree' } end
 if not isIntent then
   if not there[1] then return { 'not_found', id } end
   if now >= tonumber(there[2]) then return { 'too_late', id } end

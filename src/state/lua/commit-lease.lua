@@ -1,10 +1,10 @@
 -- Makes a token lease count.
 -- KEYS: 5 its second, 6 seconds, 7 profile, 8 agent, 9 agent's tasks (or none), 10 tokens of the task, 11 tokens of the root, 12 tree,
 --       13 credentials of the tree, 14 credentials of the agent, 15 credentials of the task, then n tasks root first, then the second of each of m leases above
--- ARGV: 4 field, 5 value, 6 expires (ms), 7 second, 8 life of the record (ms), 9 profile, 10 lease id, 11 task id ('' for none),
+-- ARGV: 4 field, 5 value, 6 expires (ms), 7 second, 8 life of the record (ms), 9 profile ('' when it is believed to be there), 10 lease id, 11 task id ('' for none),
 --       12 position, 13 bundle, 14 n, 15 m, 16 leases per task, 17 leases per agent, 18 per tree, 19 slot of now, 20 slot of the end,
---       21 longest life of a token and some (ms), then per task id and generation, then per lease above id and field
--- Returns: {'committed'} or a refusal {outcome, by}. Errors: CLASH the id is another lease's; CLOSED.
+--       21 longest life of a token and some (ms), 22 '1' when the lease ends later than others of its second may, then per task id and generation, then per lease above id and field
+-- Returns: {'committed'}, a refusal {outcome, by}, or {'profile'}: the profile is not there, come again with it. Errors: CLASH the id is another lease's; CLOSED.
 local field, value = ARGV[4], ARGV[5]
 local there = redis.call('HGET', KEYS[5], field)
 if there then
@@ -18,40 +18,56 @@ local taskId = ARGV[11]
 local taskCount, aboveCount = tonumber(ARGV[14]), tonumber(ARGV[15])
 local tasks, above = {}, {}
 for at = 1, taskCount do
-  tasks[at] = { key = KEYS[15 + at], id = ARGV[20 + 2 * at], generation = ARGV[21 + 2 * at] }
+  tasks[at] = { key = KEYS[15 + at], id = ARGV[21 + 2 * at], generation = ARGV[22 + 2 * at] }
 end
 for at = 1, aboveCount do
-  local first = 20 + 2 * taskCount + 2 * at
+  local first = 21 + 2 * taskCount + 2 * at
   above[at] = { key = KEYS[15 + taskCount + at], id = ARGV[first], field = ARGV[first + 1] }
 end
 local refusal, found, leases = refusePath(tasks, above, ARGV[12], ARGV[13])
 if refusal then return refusal end
 
+local tokens = 0
 if taskId ~= '' then
-  local inTask = redis.call('ZCOUNT', KEYS[10], '(' .. ARGV[1], '+inf') + redis.call('ZCARD', KEYS[15])
-  if inTask >= tonumber(ARGV[16]) then return { 'quota', 'task' } end
+  tokens = redis.call('ZCARD', KEYS[10])
+  local credentials, quota = redis.call('ZCARD', KEYS[15]), tonumber(ARGV[16])
+  if countLive(KEYS[10], tokens, quota - credentials) + credentials >= quota then return { 'quota', 'task' } end
 end
-local agentCount, slot, staleSlots = countAgent(KEYS[8], tonumber(ARGV[19]))
+local slotNow, slotOfEnd = tonumber(ARGV[19]), ARGV[20]
+local agentCount, staleSlots, inSlot, isNewSlot = countAgent(KEYS[8], slotNow, slotOfEnd)
 if agentCount + redis.call('ZCARD', KEYS[14]) >= tonumber(ARGV[17]) then return { 'quota', 'agent' } end
-if taskId ~= '' and countTree(KEYS[11], KEYS[12], KEYS[13]) >= tonumber(ARGV[18]) then return { 'quota', 'tree' } end
+if taskId ~= '' then
+  local rootTokens = taskCount == 1 and tokens or redis.call('ZCARD', KEYS[11])
+  if not hasRoomInTree(KEYS[11], rootTokens, KEYS[12], KEYS[13], tonumber(ARGV[18])) then return { 'quota', 'tree' } end
+end
+local life = tonumber(ARGV[8])
+local profileLeft = redis.call('PTTL', KEYS[7])
+if profileLeft == -2 and ARGV[9] == '' then return { 'profile' } end
 
 -- Nothing below can refuse any more.
 redis.call('HSET', KEYS[5], field, value)
 if redis.call('HLEN', KEYS[5]) == 1 then
-  redis.call('PEXPIRE', KEYS[5], ARGV[8])
+  redis.call('PEXPIRE', KEYS[5], life)
   redis.call('ZADD', KEYS[6], ARGV[7], ARGV[7])
   redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', math.floor((now - ARGV[21]) / 1000) - 60)
-else
-  redis.call('PEXPIRE', KEYS[5], ARGV[8], 'GT')
+elseif ARGV[22] == '1' then
+  redis.call('PEXPIRE', KEYS[5], life, 'GT')
 end
-if redis.call('PEXPIRE', KEYS[7], ARGV[8], 'GT') == 0 and redis.call('EXISTS', KEYS[7]) == 0 then
-  redis.call('SET', KEYS[7], ARGV[9], 'PX', ARGV[8])
+-- Kept for twice as long as one lease needs it, so that it is seldom written.
+if profileLeft == -2 then
+  redis.call('SET', KEYS[7], ARGV[9], 'PX', 2 * life)
+elseif profileLeft < life then
+  redis.call('PEXPIRE', KEYS[7], 2 * life)
 end
-addToAgent(KEYS[8], agentCount, slot, staleSlots, ARGV[20], ARGV[21])
+addToAgent(KEYS[8], agentCount, staleSlots, inSlot, isNewSlot, slotNow, slotOfEnd, ARGV[21])
 if taskId ~= '' then
-  redis.call('ZREMRANGEBYSCORE', KEYS[10], '-inf', ARGV[1])
+  -- What has ended is removed now and then; counting does not need it.
+  if tokens % 16 == 15 then redis.call('ZREMRANGEBYSCORE', KEYS[10], '-inf', ARGV[1]) end
   redis.call('ZADD', KEYS[10], ARGV[6], ARGV[10])
-  redis.call('PEXPIRE', KEYS[10], ARGV[21])
+  if tokens == 0 then
+    local deadline = tonumber(found[taskCount][3])
+    redis.call('PEXPIRE', KEYS[10], math.max(deadline, tonumber(ARGV[6])) - now + 120000)
+  end
   if taskCount > 1 then
     redis.call('ZREMRANGEBYSCORE', KEYS[12], '-inf', ARGV[1])
     redis.call('ZADD', KEYS[12], ARGV[6], ARGV[10])

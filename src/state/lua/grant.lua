@@ -33,19 +33,27 @@ local function refusePath(tasks, above, basisPosition, basisBundle)
   return nil, found, leases
 end
 
--- Live things of a tree: the root itself, token leases of the root, tasks and token leases below it, credentials.
-local function countTree(rootTokensKey, treeKey, treeCredentialsKey)
-  return 1 + redis.call('ZCOUNT', rootTokensKey, '(' .. ARGV[1], '+inf') + redis.call('ZCOUNT', treeKey, '(' .. ARGV[1], '+inf')
-    + redis.call('ZCARD', treeCredentialsKey)
+-- How many members of a sorted set end after now. Those that ended may still be there: they are told apart only when they would matter.
+local function countLive(key, size, room)
+  if size < room then return size end
+  return redis.call('ZCOUNT', key, '(' .. ARGV[1], '+inf')
+end
+
+-- Whether a tree has room for one more: the root itself, token leases of the root, tasks and token leases below it, credentials.
+local function hasRoomInTree(rootTokensKey, rootTokens, treeKey, treeCredentialsKey, quota)
+  local below, credentials = redis.call('ZCARD', treeKey), redis.call('ZCARD', treeCredentialsKey)
+  if 1 + rootTokens + below + credentials < quota then return true end
+  return 1 + countLive(rootTokensKey, rootTokens, 0) + countLive(treeKey, below, 0) + credentials < quota
 end
 
 -- How many live token leases an agent has, by slots of expiry: the slots that have passed are taken off.
--- Returns the count, the present slot, and the passed slots that are to be removed when something is written.
-local function countAgent(key, slotNow)
-  local fields = redis.call('HMGET', key, 'n', 'at')
-  local count, at = tonumber(fields[1] or 0), tonumber(fields[2] or slotNow)
+-- Returns the count, the passed slots that are to be removed when something is written, how many are in the slot of the end, and
+-- whether the slot of now is another than it was.
+local function countAgent(key, slotNow, slotOfEnd)
+  local fields = redis.call('HMGET', key, 'n', 'at', slotOfEnd)
+  local count, at = tonumber(fields[1] or 0), tonumber(fields[2] or 0)
   local stale = {}
-  if at < slotNow then
+  if fields[2] and at < slotNow then
     local all = redis.call('HGETALL', key)
     for index = 1, #all, 2 do
       local slot = tonumber(all[index])
@@ -54,14 +62,17 @@ local function countAgent(key, slotNow)
         stale[#stale + 1] = all[index]
       end
     end
-    at = slotNow
   end
-  return math.max(count, 0), at, stale
+  return math.max(count, 0), stale, tonumber(fields[3] or 0), at < slotNow
 end
 
-local function addToAgent(key, count, at, stale, slotOfEnd, lifeMs)
+-- One more that ends in that slot. The key outlives every lease that can end in the slots it was last touched in.
+local function addToAgent(key, count, stale, inSlot, isNewSlot, slotNow, slotOfEnd, lifeMs)
   if #stale > 0 then redis.call('HDEL', key, unpack(stale)) end
-  redis.call('HINCRBY', key, slotOfEnd, 1)
-  redis.call('HSET', key, 'n', count + 1, 'at', at)
-  redis.call('PEXPIRE', key, lifeMs)
+  if isNewSlot then
+    redis.call('HSET', key, slotOfEnd, inSlot + 1, 'n', count + 1, 'at', slotNow)
+    redis.call('PEXPIRE', key, lifeMs)
+  else
+    redis.call('HSET', key, slotOfEnd, inSlot + 1, 'n', count + 1)
+  end
 end

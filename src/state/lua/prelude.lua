@@ -1,6 +1,7 @@
 -- Put before every script.
 -- KEYS: 1 cell, 2 feed, 3 ends of the feed's entries, 4 audit
--- ARGV: 1 now (ms, the broker's clock), 2 deadline (ms, Redis' clock), 3 audit record (JSON, '' for none)
+-- ARGV: 1 now (ms, the broker's clock), 2 deadline (ms, Redis' clock, 13 digits), then, when the caller's connection is known to lead to one
+--       process, ':' and its run id, 3 audit record (JSON, '' for none)
 local cellKey, feedKey, untilKey, auditKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now = tonumber(ARGV[1])
 
@@ -14,6 +15,11 @@ local function clockMs()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+local function isLate()
+  return clockMs() > tonumber(string.sub(ARGV[2], 1, 13))
+end
+
+-- Costs more than all the rest of a short script.
 local function ownRun()
   return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 end

@@ -1,9 +1,9 @@
 -- Raises the epoch: every token of earlier epochs is dead. The one script that runs on a master the cell does not know.
 -- KEYS: 5 beats, 6 confirmed
--- ARGV: 2 deadline ('' for none), 4 run id that the caller saw in the cell ('' for none), 5 run id that the caller saw at the server,
+-- ARGV: 4 run id that the caller saw in the cell ('' for none), 5 run id that the caller saw at the server,
 --       6 epoch to go beyond, 7 latest end of any token (ms), 8 '1': adopt the new process without raising (nothing can have been lost), 9 epoch that the caller saw in the cell ('' for none)
 -- Returns: {'raised' | 'adopted' | 'moved_on', epoch, head}. Errors: LATE.
-if clockMs() > tonumber(ARGV[2]) then return redis.error_reply('LATE the deadline has passed') end
+if isLate() then return redis.error_reply('LATE the deadline has passed') end
 local run = ownRun()
 if run ~= ARGV[5] then return { 'moved_on', epoch or '0', head or '0-0' } end
 if (known[5] or '') ~= ARGV[4] or (epoch or '') ~= ARGV[9] then return { 'moved_on', epoch or '0', head or '0-0' } end
