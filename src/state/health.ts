@@ -1,7 +1,9 @@
+import { isBefore, type Position } from '../core/position.js';
 import type { RedisAuditLog } from './audit-log.js';
 import type { Cell } from './cell.js';
 import type { Epochs } from './epochs.js';
 import type { RedisFeed } from './feed.js';
+import { MemoryTrend } from './memory-trend.js';
 import type { Health, HealthLine } from './stores.js';
 
 const CHECK_EVERY_MS = 1_000;
@@ -18,6 +20,8 @@ export class RedisHealth implements Health {
   #problem: string | undefined = 'the store has not been looked at yet';
   #profileAtMs = Number.NEGATIVE_INFINITY;
   #profile: HealthLine[] = [];
+  readonly #trend = new MemoryTrend();
+  #headBefore: Position | undefined;
   #timer: NodeJS.Timeout | undefined;
   #checking: Promise<unknown> | undefined;
 
@@ -76,13 +80,19 @@ export class RedisHealth implements Health {
     const due = await line.ask((client) =>
       client.zcount(this.#cell.keys.named('due'), '-inf', clock.now() - limits.sweepGraceMs),
     );
-    const share = memoryShare(info);
+    const memory = memoryOf(info);
+    const share = memory.limit > 0 ? memory.used / memory.limit : 0;
+    this.#trend.note(memory.used, performance.now());
+    const hours = this.#trend.hoursUntil(memory.limit * limits.memoryShareMax);
+    const position = this.#feed.position();
+    const isBehind = this.#headBefore !== undefined && isBefore(position, this.#headBefore);
+    this.#headBefore = await this.#feed.head();
     this.#lines = [
       ...this.#profile,
       {
         name: 'redis memory',
         ok: share < limits.memoryShareMax,
-        detail: `${(100 * share).toFixed(1)} % used`,
+        detail: `${(100 * share).toFixed(1)} % used${hours === undefined ? '' : `; grants close in about ${hours.toFixed(hours < 10 ? 1 : 0)} h if it grows as it did`}`,
         advice: 'Give Redis more memory: grants close at 80 %, revocations go on.',
       },
       {
@@ -102,7 +112,12 @@ export class RedisHealth implements Health {
         ok: this.#epochs.closed === undefined,
         detail: this.#epochs.closed ?? `epoch ${this.#epochs.epoch}, confirmed by every broker`,
       },
-      { name: 'feed', ok: true, detail: `at ${this.#feed.position()}` },
+      {
+        name: 'feed',
+        ok: !isBehind,
+        detail: isBehind ? `at ${position}, behind the head of a second ago` : `at ${position}`,
+        advice: "This broker's own copy of the feed does not move: look for `state.` and `redis.` events in its log.",
+      },
       { name: 'due work', ok: due === 0, detail: `${due} overdue`, advice: 'Run a worker (--role all or worker).' },
     ].map(withoutIdleAdvice);
     const closing = ['redis version', 'redis persistence', 'redis eviction', 'redis memory', 'clock', 'audit backlog'];
@@ -155,8 +170,8 @@ function isAtLeast(version: string, [major, minor]: [number, number]): boolean {
   return ownMajor > major || (ownMajor === major && ownMinor >= minor);
 }
 
-function memoryShare(info: Map<string, string>): number {
-  const used = Number(info.get('used_memory') ?? 0);
+/** Without a limit of its own, Redis' limit is the machine. */
+function memoryOf(info: Map<string, string>): { used: number; limit: number } {
   const limit = Number(info.get('maxmemory') ?? 0) || Number(info.get('total_system_memory') ?? 0);
-  return limit > 0 ? used / limit : 0;
+  return { used: Number(info.get('used_memory') ?? 0), limit };
 }

@@ -1,5 +1,6 @@
 import { newId } from '../core/ids.js';
 import type { RedisAuditLog } from './audit-log.js';
+import { Bounded } from './bounded.js';
 import { type Cell, readLock, SKEW_MS } from './cell.js';
 
 const EVERY_MS = 1_000;
@@ -8,10 +9,15 @@ const CUT_OFF_PAGE = 1_000;
 
 type StreamEntry = [streamId: string, fields: string[]];
 
-/** What a worker does beside jobs, once a second: moves audit records to files, trims the feed, removes expired locks. None of it is urgent. */
+/**
+ * What a worker does beside jobs, once a second: moves audit records to files, trims the feed, removes expired locks and old bundles. None of
+ * it is urgent.
+ */
 export class Housekeeping {
   readonly #cell: Cell;
   readonly #auditLog: RedisAuditLog;
+  /** Bundles that need not be forgotten again. */
+  readonly #forgotten = new Bounded<true>(1_000);
   #timer: NodeJS.Timeout | undefined;
   #working: Promise<void> | undefined;
 
@@ -42,6 +48,7 @@ export class Housekeeping {
     await this.#auditLog.move();
     await this.trimFeed();
     await this.#removeExpiredLocks();
+    await this.#forgetBundles();
   }
 
   /** Drops what can kill nothing any more; above the bound, turns the oldest quarter into one cut-off. */
@@ -85,6 +92,17 @@ export class Housekeeping {
       until = '';
       if (looked < CUT_OFF_PAGE) return;
       after = `(${last}`;
+    }
+  }
+
+  /** Keeps the files of the latest bundles; of one that was forgotten and is activated again, they come with the activation. */
+  async #forgetBundles(): Promise<void> {
+    const { line, keys, limits } = this.#cell;
+    const surplus = await line.ask((client) => client.zrange(keys.named('bundles'), '0', String(-1 - limits.bundlesMax)));
+    for (const digest of surplus) {
+      if (this.#forgotten.get(digest)) continue;
+      const [outcome] = (await line.run('forget-bundle', [keys.bundle(digest)], [digest])) as ['forgotten' | 'active'];
+      if (outcome === 'forgotten') this.#forgotten.set(digest, true);
     }
   }
 

@@ -208,7 +208,7 @@ export const KEY_DOCS: readonly KeyDoc[] = [
     name: 'bundle:<digest>',
     type: 'hash',
     content: 'files of a bundle (JSON with an HMAC under the root key)',
-    life: 'the 50 latest',
+    life: 'of the 50 latest',
     loss: 'brokers that have not loaded it grant nothing until a bundle is activated',
   },
   { name: 'bundles', type: 'sorted set', content: 'bundle digests by activation', life: 'for ever', loss: 'history' },

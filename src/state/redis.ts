@@ -7,12 +7,17 @@ import { loadScripts, type Script, type ScriptName } from './scripts.js';
 
 export type RedisClient = Redis | Cluster;
 
+const SENTINEL = 'redis+sentinel://';
+
 /** How long a request waits for Redis; past it the outcome is unknown. Scripts past it do nothing. */
 const COMMAND_TIMEOUT_MS = 250;
 const CONNECT_TIMEOUT_MS = 500;
 const READY_TIMEOUT_MS = 10_000;
 
-/** One URL of a single Redis, or one for each of some nodes of a Cluster. */
+/**
+ * One URL of a single Redis (`redis://`, `rediss://`), of one behind Sentinel (`redis+sentinel://[user:password@]host:port,host:port/name`), or a
+ * list with one for each of some nodes of a Cluster.
+ */
 export type RedisUrl = string | readonly string[];
 
 /** The replies are read as RESP2 has them. */
@@ -57,7 +62,9 @@ export function connect(url: RedisUrl, kind: 'request' | 'waiting', observe: Obs
   const [own, clusterOwn] =
     kind === 'request' ? [REQUEST_OPTIONS, REQUEST_CLUSTER_OPTIONS] : [WAITING_OPTIONS, WAITING_CLUSTER_OPTIONS];
   let client: RedisClient;
-  if (typeof url === 'string') {
+  if (typeof url === 'string' && url.startsWith(SENTINEL)) {
+    client = new Redis({ ...own, ...sentinelOf(url) });
+  } else if (typeof url === 'string') {
     client = new Redis(url, own);
   } else {
     const nodes = url.map((text) => new URL(text));
@@ -84,6 +91,23 @@ export function connect(url: RedisUrl, kind: 'request' | 'waiting', observe: Obs
     observe({ event: 'redis.connection', level: 'warn', kind, problem: error.message });
   });
   return client;
+}
+
+/** Who to ask for the master, and what the master is called there. The user and password are the master's. */
+function sentinelOf(url: string): ConnectionOptions {
+  const match = /^redis\+sentinel:\/\/(?:([^:@/]*):([^@/]*)@)?([^@/]+)\/([^/?#]+)$/.exec(url);
+  if (!match) throw new Error('a Sentinel address is redis+sentinel://[user:password@]host:port,host:port/name');
+  const [, username, password, hosts = '', name = ''] = match;
+  return {
+    name: decodeURIComponent(name),
+    sentinels: hosts.split(',').map((host) => {
+      const { hostname, port } = new URL(`redis://${host}`);
+      return { host: hostname, port: Number(port || 26_379) };
+    }),
+    ...(username && { username: decodeURIComponent(username) }),
+    ...(password && { password: decodeURIComponent(password) }),
+    sentinelRetryStrategy: (times) => Math.min(50 * times, 500),
+  };
 }
 
 export async function ready(client: RedisClient): Promise<void> {

@@ -42,6 +42,7 @@ const SCRIPTS = {
   'settle-due': { before: ['guard'], flags: 'allow-oom' },
   'trim-feed': { before: ['guard'], flags: 'allow-oom' },
   'cut-off': { before: ['guard'], flags: 'allow-oom' },
+  'forget-bundle': { before: ['guard'], flags: 'allow-oom' },
   'trim-audit': { before: ['guard'], flags: 'allow-oom' },
   beat: { before: ['guard'], flags: 'allow-oom' },
   'raise-epoch': { before: [], flags: 'allow-oom' },

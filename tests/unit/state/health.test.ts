@@ -1,4 +1,5 @@
 import { profileLines } from '../../../src/state/health.js';
+import { MemoryTrend } from '../../../src/state/memory-trend.js';
 
 const GOOD = { redis_version: '7.0.15', aof_enabled: '1', maxmemory_policy: 'noeviction' };
 const bad = (info: Record<string, string>, fsync: string | undefined = 'always') =>
@@ -39,5 +40,33 @@ describe('the profile of a store', () => {
 
   it('what is well needs no advice', () => {
     for (const line of profileLines(new Map(Object.entries(GOOD)), 'always')) expect(line).not.toHaveProperty('advice');
+  });
+});
+
+describe('the trend of memory', () => {
+  const MINUTE_MS = 60_000;
+
+  it('says when what is left is used up, if it goes on', () => {
+    const trend = new MemoryTrend();
+    trend.note(1_000, 0);
+    trend.note(9_999, 1_000);
+    trend.note(1_100, MINUTE_MS);
+    expect(trend.hoursUntil(1_100 + 600)).toBeCloseTo(0.1);
+    expect(trend.hoursUntil(1_000)).toBe(0);
+  });
+
+  it('says nothing while nothing grows or nothing is known', () => {
+    const trend = new MemoryTrend();
+    expect(trend.hoursUntil(1)).toBeUndefined();
+    trend.note(1_000, 0);
+    expect(trend.hoursUntil(10_000)).toBeUndefined();
+    trend.note(900, MINUTE_MS);
+    expect(trend.hoursUntil(10_000)).toBeUndefined();
+  });
+
+  it('forgets what was more than an hour ago', () => {
+    const trend = new MemoryTrend();
+    for (let minute = 0; minute <= 120; minute++) trend.note(minute < 60 ? 1_000_000 : minute, minute * MINUTE_MS);
+    expect(trend.hoursUntil(120 + 60)).toBeCloseTo(1);
   });
 });
