@@ -9,11 +9,13 @@ import { ACCESS_TOKEN_TYPE, type TokenRequest } from './token-request.js';
 /** Under which error a proof that is not good enough is refused, by grant (RFC 8693 section 2.2.2, RFC 6749 section 5.2, RFC 7523 section 3.1). */
 const REFUSED_AS = { exchange: 'subject_rejected', client: 'identity_rejected', assertion: 'grant_rejected' } as const;
 
-const GRANTS = {
-  'urn:ietf:params:oauth:grant-type:token-exchange': 'exchange',
-  client_credentials: 'client',
-  'urn:ietf:params:oauth:grant-type:jwt-bearer': 'assertion',
-} as const;
+type Grant = keyof typeof REFUSED_AS;
+
+const GRANTS = new Map<string, Grant>([
+  ['urn:ietf:params:oauth:grant-type:token-exchange', 'exchange'],
+  ['client_credentials', 'client'],
+  ['urn:ietf:params:oauth:grant-type:jwt-bearer', 'assertion'],
+]);
 
 const JWT_TYPES = [
   'urn:ietf:params:oauth:token-type:jwt',
@@ -39,11 +41,11 @@ export interface Requester {
  * Client authentication that fails is `identity_rejected`, a bad subject or actor token `subject_rejected`, a bad assertion `grant_rejected`.
  */
 export async function readRequester(parts: Parts, request: TokenRequest): Promise<Requester> {
-  const grant = GRANTS[request.grantType as keyof typeof GRANTS];
+  const grant = GRANTS.get(request.grantType);
   if (!grant) {
     throw new BrokerError('grant_type_unsupported', 'The grant_type is not supported.', {
       field: 'grant_type',
-      hint: `Supported: ${Object.keys(GRANTS).join(', ')}.`,
+      hint: `Supported: ${[...GRANTS.keys()].join(', ')}.`,
     });
   }
   checkParameters(request, grant);
@@ -172,7 +174,7 @@ async function bindingOf(parts: Parts, evidence: Evidence): Promise<Pick<Request
     : { binding: 'none' };
 }
 
-function checkParameters(request: TokenRequest, grant: 'exchange' | 'client' | 'assertion'): void {
+function checkParameters(request: TokenRequest, grant: Grant): void {
   if (grant === 'exchange' && !request.subjectToken) throw invalid('subject_token', 'Token exchange needs it.');
   if (grant === 'exchange' && !request.subjectTokenType)
     throw invalid('subject_token_type', 'Token exchange needs it.');
@@ -217,7 +219,7 @@ async function as<T>(code: ErrorCode, read: () => Promise<T>): Promise<T> {
 
 /** The name that a proof without enough life left is refused under: that of the place it came in. */
 export function refusedAs({ grantType }: TokenRequest): ErrorCode {
-  return REFUSED_AS[GRANTS[grantType as keyof typeof GRANTS]];
+  return REFUSED_AS[GRANTS.get(grantType) ?? 'client'];
 }
 
 function invalid(field: string, message: string): BrokerError {
