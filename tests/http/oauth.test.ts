@@ -1,6 +1,4 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import * as oauth4webapi from 'oauth4webapi';
-import * as openidClient from 'openid-client';
 import { ProofMaker } from '../fakes/issuer.js';
 import { ISSUER } from '../fakes/parts.js';
 import { ORDERS, ORDERS_TOOL, REFUNDS } from '../fakes/policy.js';
@@ -173,88 +171,5 @@ describe('POST /oauth2/revoke', () => {
       form: { token: world.toolToken },
     });
     expect(body.active).toBe(true);
-  });
-});
-
-/** Clients written by others, unmodified, over real HTTP. */
-describe('independent clients', () => {
-  const viaDoor = (url: string | URL | Request, init?: RequestInit) =>
-    fetch(String(url instanceof Request ? url.url : url).replace(ISSUER, world.url), init);
-
-  const spiffeJwt: oauth4webapi.ClientAuth = (_as, client, body) => {
-    body.set('client_id', client.client_id);
-    body.set('client_assertion_type', 'urn:ietf:params:oauth:client-assertion-type:jwt-spiffe');
-    body.set('client_assertion', bearer(NAMES.agent));
-  };
-  const grant = (form: Record<string, string>) => {
-    const { grant_type: _, ...rest } = form;
-    return rest;
-  };
-
-  it('oauth4webapi: discovery, exchange, introspection, revocation', async () => {
-    const options = { [oauth4webapi.customFetch]: viaDoor as never };
-    const issuer = new URL(ISSUER);
-    const found = await oauth4webapi.discoveryRequest(issuer, { algorithm: 'oauth2', ...options });
-    const as = await oauth4webapi.processDiscoveryResponse(issuer, found);
-    const client = { client_id: REFUNDS };
-    const response = await oauth4webapi.genericTokenEndpointRequest(
-      as,
-      client,
-      spiffeJwt,
-      'urn:ietf:params:oauth:grant-type:token-exchange',
-      grant(good()),
-      options,
-    );
-    const minted = await oauth4webapi.processGenericTokenEndpointResponse(as, client, response);
-    expect(minted.token_type).toBe('bearer');
-    const tool = { client_id: ORDERS_TOOL };
-    const asTool: oauth4webapi.ClientAuth = (_as, _client, body) => {
-      body.set('client_assertion_type', 'urn:ietf:params:oauth:client-assertion-type:jwt-spiffe');
-      body.set('client_assertion', bearer(NAMES.tool));
-    };
-    const look = async () => {
-      const asked = await oauth4webapi.introspectionRequest(as, tool, asTool, minted.access_token, options);
-      return (await oauth4webapi.processIntrospectionResponse(as, tool, asked)).active;
-    };
-    expect(await look()).toBe(true);
-    const revoked = await oauth4webapi.revocationRequest(as, client, spiffeJwt, minted.access_token, options);
-    await oauth4webapi.processRevocationResponse(revoked);
-    expect(await look()).toBe(false);
-  });
-
-  it('oauth4webapi: client credentials with DPoP', async () => {
-    const options = { [oauth4webapi.customFetch]: viaDoor as never };
-    const issuer = new URL(ISSUER);
-    const found = await oauth4webapi.discoveryRequest(issuer, { algorithm: 'oauth2', ...options });
-    const as = await oauth4webapi.processDiscoveryResponse(issuer, found);
-    const keyPair = await oauth4webapi.generateKeyPair('ES256', { extractable: false });
-    const skew = Math.floor(world.parts.clock.now() / 1000) - Math.floor(Date.now() / 1000);
-    const client = { client_id: REFUNDS, [oauth4webapi.clockSkew]: skew };
-    const { resource, authorization_details } = good();
-    const response = await oauth4webapi.clientCredentialsGrantRequest(
-      as,
-      client,
-      spiffeJwt,
-      new URLSearchParams({ resource: resource as string, authorization_details: authorization_details as string }),
-      { ...options, DPoP: oauth4webapi.DPoP(client, keyPair) },
-    );
-    const minted = await oauth4webapi.processClientCredentialsResponse(as, client, response);
-    expect(minted.token_type).toBe('dpop');
-  });
-
-  it('openid-client: discovery and exchange', async () => {
-    const auth: openidClient.ClientAuth = (_as, _client, body) => {
-      body.set('client_assertion_type', 'urn:ietf:params:oauth:client-assertion-type:jwt-spiffe');
-      body.set('client_assertion', bearer(NAMES.agent));
-    };
-    const config = await openidClient.discovery(new URL(ISSUER), REFUNDS, undefined, auth, {
-      [openidClient.customFetch]: viaDoor as never,
-    });
-    const minted = await openidClient.genericGrantRequest(
-      config,
-      'urn:ietf:params:oauth:grant-type:token-exchange',
-      grant(good()),
-    );
-    expect(minted.access_token).toMatch(/^[\w-]+\.[\w-]+\.[\w-]+$/);
   });
 });
