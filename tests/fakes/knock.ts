@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { nodeFetch } from '../../src/client/transport.js';
 import type { FakeDoor } from './door.js';
-import type { ProofMaker } from './issuer.js';
+import { ProofMaker } from './issuer.js';
 
 export const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 export const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
@@ -51,6 +51,8 @@ export interface Knock {
     headers?: Record<string, string>,
   ): Promise<Answer>;
   introspect(token: string, as?: string): Promise<Answer>;
+  /** Calls of the API with an operator token of that person, bound to a key that proves each. */
+  operator(subject: string): Promise<(method: string, path: string, body?: unknown) => Promise<Answer>>;
   /** A DPoP proof for the token endpoint, or another address of the door. */
   proof(maker: ProofMaker, path?: string, more?: Record<string, unknown>): string;
 }
@@ -129,6 +131,20 @@ export function knockAt(door: FakeDoor): Knock {
         client_assertion: knock.svid(as),
         client_assertion_type: JWT_SPIFFE,
       }),
+    async operator(subject) {
+      const maker = new ProofMaker();
+      const form = {
+        grant_type: EXCHANGE,
+        subject_token: knock.person(subject, ['mayfly-operators']),
+        subject_token_type: ID_TOKEN,
+      };
+      const { token: accessToken } = await knock.minted(form, { headers: { dpop: knock.proof(maker) } });
+      return (method, path, body) =>
+        knock.api(method, path, undefined, body, {
+          authorization: `DPoP ${accessToken}`,
+          dpop: knock.proof(maker, path.split('?', 1)[0], { htm: method, accessToken }),
+        });
+    },
     proof: (maker, path = '/oauth2/token', more = {}) =>
       maker.prove({
         htm: 'POST',
