@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type Fetch, nodeFetch } from '../../src/client/transport.js';
 import { checkConfig } from '../../src/main/config.js';
 import { freePort } from '../../src/main/dev/redis-process.js';
 import { type DevTrustDomain, openDevTrustDomain } from '../../src/main/dev/trust-domain.js';
@@ -12,6 +13,8 @@ import { startRedis } from '../state/redis-servers.js';
 export interface PeerBroker {
   issuer: string;
   mtlsUrl: string;
+  /** Trusts the development authority. */
+  fetch: Fetch;
   trustDomain: DevTrustDomain;
   running: Running;
   close(): Promise<void>;
@@ -22,20 +25,25 @@ export async function startPeerBroker(options: {
   trustDomains?: { name: string; source: Record<string, unknown> }[];
   /** Changes the sample bundle's files. */
   bundle?: (path: string, content: string) => string;
+  /** The plain listener speaks TLS too, under a certificate of the development authority. */
+  tls?: boolean;
 }): Promise<PeerBroker> {
   const redis = await startRedis();
   const dir = mkdtempSync(join(tmpdir(), 'mayfly-peer-'));
   const [port, mtlsPort] = [await freePort(), await freePort()];
-  const issuer = `http://127.0.0.1:${port}`;
+  const issuer = `${options.tls ? 'https' : 'http'}://127.0.0.1:${port}`;
   const mtlsUrl = `https://127.0.0.1:${mtlsPort}`;
   const trustDomain = await openDevTrustDomain(dir);
   const { certPem, keyPem } = await trustDomain.tlsServer(['127.0.0.1']);
+  const tls = { cert_file: join(dir, 'tls.pem'), key_file: join(dir, 'tls.key') };
+  writeFileSync(tls.cert_file, certPem);
+  writeFileSync(tls.key_file, keyPem, { mode: 0o600 });
   const config = checkConfig({
     issuer,
     data_dir: join(dir, 'broker'),
     root_key_file: 'given below',
-    listen: { port },
-    mtls: { port: mtlsPort, cert_file: 'given below', key_file: 'given below', issuer: mtlsUrl },
+    listen: { port, ...(options.tls && { tls }) },
+    mtls: { port: mtlsPort, ...tls, issuer: mtlsUrl },
     redis: { url: redis.url },
     identity: {
       trust_domains: [
@@ -53,11 +61,11 @@ export async function startPeerBroker(options: {
     redisUrl: redis.url,
     bundleFiles: Object.fromEntries(Object.entries(files).map(([path, content]) => [path, change(path, content)])),
     observe: () => {},
-    mtlsCertificate: { cert: certPem, key: keyPem },
   });
   return {
     issuer,
     mtlsUrl,
+    fetch: nodeFetch({ ca: trustDomain.caPem }),
     trustDomain,
     running,
     async close() {
@@ -69,7 +77,11 @@ export async function startPeerBroker(options: {
 }
 
 /** Opens a refund task for an agent, as the development orchestrator. */
-export async function openRefund({ issuer, trustDomain }: PeerBroker, agent: string): Promise<string> {
+export async function openRefund(
+  { issuer, trustDomain, fetch }: PeerBroker,
+  agent: string,
+  ttlSeconds = 300,
+): Promise<string> {
   const reply = await fetch(`${issuer}/v1/tasks`, {
     method: 'POST',
     headers: {
@@ -82,7 +94,7 @@ export async function openRefund({ issuer, trustDomain }: PeerBroker, agent: str
       purpose: 'refund order 42',
       agents: [agent],
       scope: { tools: ['orders.read'], resources: ['https://orders.example'] },
-      ttl_seconds: 300,
+      ttl_seconds: ttlSeconds,
     }),
   });
   const body = (await reply.json()) as { id?: string };

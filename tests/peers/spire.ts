@@ -26,6 +26,10 @@ export interface X509Svid {
 export interface Spire {
   /** The agent's Workload API. */
   socket: string;
+  /** The bundle endpoint, when there is a certificate for it. */
+  bundleUrl?: string;
+  /** `spire-server bundle show`: the bundle as an operator would export it into a file. */
+  exportedBundle(): Promise<string>;
   jwtSvid(audience: string): Promise<string>;
   x509Svid(): Promise<X509Svid>;
   /** `spire-server ARGS -output json`, parsed. */
@@ -35,11 +39,18 @@ export interface Spire {
 
 export const haveSpire = existsSync(join(BIN, 'spire-server')) && existsSync(join(BIN, 'spire-agent'));
 
-export async function startSpire(workloadPath: string): Promise<Spire> {
+/** PEM files for the bundle endpoint (profile `https_web`), good for 127.0.0.1. */
+export interface EndpointCertificate {
+  certPath: string;
+  keyPath: string;
+}
+
+export async function startSpire(workloadPath: string, endpoint?: EndpointCertificate): Promise<Spire> {
   const folder = mkdtempSync(join(tmpdir(), 'mayfly-spire-'));
   const api = join(folder, 'server.sock');
   const socket = join(folder, 'agent.sock');
   const port = await freePort();
+  const bundlePort = await freePort();
   const children: ChildProcess[] = [];
   const output: string[] = [];
 
@@ -64,7 +75,8 @@ export async function startSpire(workloadPath: string): Promise<Spire> {
 
   try {
     for (const name of ['server', 'agent']) mkdirSync(join(folder, name));
-    writeFileSync(join(folder, 'server.conf'), serverConfig(folder, port, api));
+    const federation = endpoint ? federationConfig(bundlePort, endpoint) : '';
+    writeFileSync(join(folder, 'server.conf'), serverConfig(folder, port, api, federation));
     writeFileSync(join(folder, 'agent.conf'), agentConfig(folder, port, socket));
     launch('spire-server', 'run', '-config', join(folder, 'server.conf'));
     await eventually(() => server('bundle', 'show'), output);
@@ -77,7 +89,15 @@ export async function startSpire(workloadPath: string): Promise<Spire> {
     launch('spire-agent', 'run', '-config', join(folder, 'agent.conf'), '-joinToken', value as string);
     const workload = workloadApi(socket);
     await eventually(() => workload.x509Svid(), output);
-    return { socket, server, stop, ...workload };
+    return {
+      socket,
+      ...(endpoint && { bundleUrl: `https://127.0.0.1:${bundlePort}` }),
+      exportedBundle: async () =>
+        (await run(join(BIN, 'spire-server'), ['bundle', 'show', '-format', 'spiffe', '-socketPath', api])).stdout,
+      server,
+      stop,
+      ...workload,
+    };
   } catch (error) {
     await stop();
     throw error;
@@ -150,7 +170,22 @@ function freePort(): Promise<number> {
   });
 }
 
-function serverConfig(folder: string, port: number, api: string): string {
+/** The hint is how often somebody who polls comes back: seconds here, minutes elsewhere. */
+function federationConfig(port: number, { certPath, keyPath }: EndpointCertificate): string {
+  return `  federation {
+    bundle_endpoint {
+      address = "127.0.0.1"
+      port = ${port}
+      refresh_hint = "1s"
+      profile "https_web" {
+        serving_cert_file { cert_file_path = "${certPath}" key_file_path = "${keyPath}" file_sync_interval = "1h" }
+      }
+    }
+  }
+`;
+}
+
+function serverConfig(folder: string, port: number, api: string, federation: string): string {
   return `server {
   bind_address = "127.0.0.1"
   bind_port = ${port}
@@ -160,7 +195,7 @@ function serverConfig(folder: string, port: number, api: string): string {
   default_jwt_svid_ttl = "5m"
   default_x509_svid_ttl = "10m"
   ca_ttl = "24h"
-}
+${federation}}
 plugins {
   DataStore "sql" { plugin_data { database_type = "sqlite3" connection_string = "${folder}/server/data.sqlite3" } }
   NodeAttestor "join_token" { plugin_data {} }
