@@ -11,7 +11,7 @@ import { draftLease, type Grant } from './draft-lease.js';
 import { findTaskId, readTaskNamed, type TaskNamed } from './find-task.js';
 import { lockOn } from './locked.js';
 import { mintOperatorToken } from './mint-operator-token.js';
-import { openOwnTask } from './open-own-task.js';
+import { giveUpOwnTask, openOwnTask } from './open-own-task.js';
 import type { Parts } from './parts.js';
 import { allOf, declarationOf, mintContext, principalEntity, toolEntity } from './questions.js';
 import { recordingStrangers } from './record-strangers.js';
@@ -50,22 +50,31 @@ export async function mint(parts: Parts, request: MintRequest): Promise<Minted> 
   if (!asking) return mintOperatorToken(parts, request, requester);
   const about = { action: 'mint', ...(asking.audience && { resource: asking.audience }) };
   return recordingRefusals(parts, asking.caller, about, async () => {
-    const taskId = await nameTask(parts, asking);
-    for (let reads = 0; reads < READS_MAX; reads++) {
-      const draft = await decide(parts, asking, taskId);
-      const { lease, reading } = draft;
-      const outcome = await parts.ledger.commitLease({
-        lease,
-        basis: { position: reading.position, bundle: reading.bundle, generations: lease.generations },
-        quotas: parts.settings.quotas,
-        nowMs: parts.clock.now(),
-        audit: record(parts, 'token.minted', asking.caller, mintedRecord(asking, draft)),
-      });
-      if (outcome.outcome === 'committed') return sign(parts, asking, draft);
-      if (outcome.outcome !== 'stale') throw refusedCommit(outcome);
+    const { taskId, isNew } = await nameTask(parts, asking);
+    try {
+      return await grantIn(parts, asking, taskId);
+    } catch (error) {
+      if (isNew) await giveUpOwnTask(parts, asking.caller, taskId);
+      throw error;
     }
-    throw new BrokerError('unavailable', 'The task keeps changing; try again.', { retryAfterSeconds: 1 });
   });
+}
+
+async function grantIn(parts: Parts, asking: Asking, taskId: string): Promise<Minted> {
+  for (let reads = 0; reads < READS_MAX; reads++) {
+    const draft = await decide(parts, asking, taskId);
+    const { lease, reading } = draft;
+    const outcome = await parts.ledger.commitLease({
+      lease,
+      basis: { position: reading.position, bundle: reading.bundle, generations: lease.generations },
+      quotas: parts.settings.quotas,
+      nowMs: parts.clock.now(),
+      audit: record(parts, 'token.minted', asking.caller, mintedRecord(asking, draft)),
+    });
+    if (outcome.outcome === 'committed') return sign(parts, asking, draft);
+    if (outcome.outcome !== 'stale') throw refusedCommit(outcome);
+  }
+  throw new BrokerError('unavailable', 'The task keeps changing; try again.', { retryAfterSeconds: 1 });
 }
 
 /** Who? A declared, unretired workload whose proof has some life left. */
@@ -104,7 +113,7 @@ function introduce(parts: Parts, request: MintRequest, requester: Grant['request
 }
 
 /** Which task? Named, implied by the token that is passed on, or opened now by the agent itself. */
-async function nameTask(parts: Parts, asking: Asking): Promise<string> {
+async function nameTask(parts: Parts, asking: Asking): Promise<{ taskId: string; isNew: boolean }> {
   const { named, requester, caller } = asking;
   const implied = requester.parent?.lease?.taskId;
   if (named.open) {
@@ -127,7 +136,7 @@ async function nameTask(parts: Parts, asking: Asking): Promise<string> {
       field: 'authorization_details',
     });
   }
-  return taskId;
+  return { taskId, isNew: false };
 }
 
 /** Read, then: may they? Everything the token will say is decided here, on one reading. */

@@ -1,5 +1,6 @@
 import { BrokerError } from '../core/errors.js';
 import type { Caller } from './caller.js';
+import { endTask } from './end-task.js';
 import type { Parts } from './parts.js';
 import { startTask } from './start-task.js';
 
@@ -7,7 +8,11 @@ import { startTask } from './start-task.js';
  * The task an agent opens for itself while asking for a token, when policy lets it: `authorization_details` with a `task` instead of an
  * identifier. It names only itself, and its context counts as untrusted (`selfOpened`).
  */
-export async function openOwnTask(parts: Parts, caller: Caller, task: Record<string, unknown>): Promise<string> {
+export async function openOwnTask(
+  parts: Parts,
+  caller: Caller,
+  task: Record<string, unknown>,
+): Promise<{ taskId: string; isNew: boolean }> {
   const { type, params = {}, purpose, ref, context = {}, ttl_seconds: ttlSeconds, ...others } = task;
   const malformed = (member: string, message: string) =>
     new BrokerError('details_invalid', `authorization_details: task.${member}: ${message}`, {
@@ -34,7 +39,20 @@ export async function openOwnTask(parts: Parts, caller: Caller, task: Record<str
     context,
     ...(ttlSeconds !== undefined && { ttlMs: (ttlSeconds as number) * 1000 }),
   });
-  return opened.task.id;
+  return { taskId: opened.task.id, isNew: opened.created };
+}
+
+/**
+ * A task that was opened for a token which was then refused is nobody's work: it ends with the refusal, so that asking in vain leaves
+ * nothing behind. When even that fails, its deadline ends it.
+ */
+export async function giveUpOwnTask(parts: Parts, caller: Caller, taskId: string): Promise<void> {
+  try {
+    await endTask(parts, caller, { task: taskId, state: 'cancelled', reason: 'opened for a token that was refused' });
+  } catch (error) {
+    const problem = error instanceof Error ? error.message : 'unknown';
+    parts.observe({ event: 'task.not_given_up', level: 'warn', task: taskId, problem });
+  }
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

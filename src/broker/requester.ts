@@ -179,6 +179,7 @@ function checkParameters(request: TokenRequest, grant: Grant): void {
   if (grant === 'exchange' && !request.subjectTokenType)
     throw invalid('subject_token_type', 'Token exchange needs it.');
   if (grant !== 'exchange' && request.subjectToken) throw invalid('subject_token', 'Only token exchange takes it.');
+  if (grant !== 'exchange' && request.actorToken) throw invalid('actor_token', 'Only token exchange takes it.');
   if (grant === 'assertion' && !request.assertion) throw invalid('assertion', 'The jwt-bearer grant needs it.');
   if (grant !== 'assertion' && request.assertion) throw invalid('assertion', 'Only the jwt-bearer grant takes it.');
   if (Boolean(request.actorToken) !== Boolean(request.actorTokenType)) {

@@ -161,6 +161,16 @@ describe('section 5.2: errors', () => {
       'invalid_request',
       'subject_token',
     ],
+    [
+      'an actor_token in the place of client authentication',
+      () => ({
+        ...client({ client_assertion: undefined, client_assertion_type: undefined }),
+        actor_token: knock.svid('/agent/refunds'),
+        actor_token_type: JWT,
+      }),
+      'invalid_request',
+      'actor_token',
+    ],
     ['an assertion beside token exchange', () => good({ assertion: 'x' }), 'invalid_request', 'assertion'],
     ['jwt-bearer without an assertion', () => assertion({ assertion: undefined }), 'invalid_request', 'assertion'],
     [

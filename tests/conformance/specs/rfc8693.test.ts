@@ -284,6 +284,60 @@ describe('RFC 9396: the task is named by authorization_details, or by a task: sc
     });
   });
 
+  describe('with a task instead of an identifier, the agent opens it itself, where policy lets it', () => {
+    const open = (path: string, own: Record<string, unknown>, more: Form = {}) =>
+      knock.exchange(path, '', {
+        resource: 'https://orders.sandbox.example',
+        authorization_details: details({ type: DETAIL, task: own }),
+        scope: 'sandbox.orders.read',
+        ...more,
+      });
+    const trial = { type: 'research', purpose: 'try it', context: { environment: 'sandbox' }, ttl_seconds: 600 };
+
+    it('section 7.1: what was granted is returned with the identifier of the new task', async () => {
+      const { answer, claims } = await knock.minted(open('/agent/sandbox', trial));
+      const [{ type, identifier }] = answer.body.authorization_details;
+      expect([type, identifier]).toEqual([DETAIL, expect.stringMatching(/^tsk_a_/)]);
+      expect(claims).toMatchObject({ authorization_details: [{ type: DETAIL, identifier }] });
+      expect((await knock.api('GET', `/v1/tasks/${identifier}`, '/agent/sandbox')).body.state).toBe('active');
+    });
+
+    it.each([
+      ['an agent that policy does not let', 'access_denied', () => open('/agent/refunds', trial)],
+      [
+        'more life than policy lets it have',
+        'access_denied',
+        () => open('/agent/sandbox', { ...trial, ttl_seconds: 901 }),
+      ],
+      ['another environment', 'access_denied', () => open('/agent/sandbox', { ...trial, context: {} })],
+      [
+        'an unknown member',
+        'invalid_authorization_details',
+        () => open('/agent/sandbox', { ...trial, agents: [REFUNDS] }),
+      ],
+      ['no purpose', 'invalid_authorization_details', () => open('/agent/sandbox', { ...trial, purpose: undefined })],
+      ['a tool of another resource', 'invalid_scope', () => open('/agent/sandbox', trial, { scope: 'search.query' })],
+      ['a task named beside it', 'invalid_request', () => open('/agent/sandbox', trial, { scope: `task:${task}` })],
+    ] as const)('400: %s is %s', async (_, error, form) => {
+      expect(await refusal(form())).toEqual({ status: 400, error });
+    });
+
+    it('asking in vain leaves no task behind, and never ends one that was there', async () => {
+      const ref = `mine-${task}`;
+      const inVain = () => open('/agent/sandbox', { ...trial, ref }, { scope: 'search.query' });
+      expect((await refusal(inVain())).error).toBe('invalid_scope');
+      const read = async () => (await knock.api('GET', `/v1/tasks/ref:${ref}`, '/agent/sandbox')).body;
+      expect(await read()).toMatchObject({ state: 'cancelled' });
+      const kept = `kept-${task}`;
+      const { claims } = await knock.minted(open('/agent/sandbox', { ...trial, ref: kept }));
+      expect((await refusal(open('/agent/sandbox', { ...trial, ref: kept }, { scope: 'search.query' }))).error).toBe(
+        'invalid_scope',
+      );
+      const { identifier } = claims['authorization_details'][0];
+      expect((await knock.api('GET', `/v1/tasks/${identifier}`, '/agent/sandbox')).body.state).toBe('active');
+    });
+  });
+
   it('a task that is not there, is somebody else’s, or is of others looks the same', async () => {
     const foreign = await knock.task({ agents: [LEDGER], scope: { tools: ['orders.read'] } });
     const absent = `${task.slice(0, -1)}${task.endsWith('0') ? '1' : '0'}`;
