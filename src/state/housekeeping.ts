@@ -98,7 +98,9 @@ export class Housekeeping {
   /** Keeps the files of the latest bundles; of one that was forgotten and is activated again, they come with the activation. */
   async #forgetBundles(): Promise<void> {
     const { line, keys, limits } = this.#cell;
-    const surplus = await line.ask((client) => client.zrange(keys.named('bundles'), '0', String(-1 - limits.bundlesMax)));
+    const surplus = await line.ask((client) =>
+      client.zrange(keys.named('bundles'), '0', String(-1 - limits.bundlesMax)),
+    );
     for (const digest of surplus) {
       if (this.#forgotten.get(digest)) continue;
       const [outcome] = (await line.run('forget-bundle', [keys.bundle(digest)], [digest])) as ['forgotten' | 'active'];
