@@ -13,7 +13,8 @@ import type { EpochMs } from '../core/time.js';
  *
  * Grants (`startTask`, `openIntent`, `commitLease`, `resumeTask`) are refused with `unavailable` while the store's profile is less than
  * promised, its memory is over 80 %, its audit backlog is too old, the clock is off or a new epoch is not confirmed by every broker.
- * Ends, suspensions, context changes, locks and revocations are never refused for those reasons.
+ * Ends, locks and revocations are never refused for those reasons. Suspensions and context changes wait for an epoch to be confirmed (10 s at
+ * the outside), and for nothing else: a generation raised meanwhile would be taken for one that was acknowledged before and lost.
  */
 export interface Stores {
   ledger: Ledger;

@@ -204,6 +204,7 @@ export class FakeLedger implements Ledger {
     if (!task) return gone;
     if (isTerminal(task.state)) return { outcome: 'over', task: structuredClone(task) };
     if (task.state === 'suspended') return { outcome: 'already', task: structuredClone(task) };
+    if (!this.#line.bugs.changesUnconfirmed) this.#mustGrant();
     if (write.onlyIf === 'silence' && !isSilent(task, 1, write.nowMs)) return { outcome: 'not_due' };
     task.state = 'suspended';
     task.generation += 1;
@@ -248,6 +249,7 @@ export class FakeLedger implements Ledger {
     const task = this.#line.state.tasks.get(write.taskId);
     if (!task) return gone;
     if (isTerminal(task.state)) return { outcome: 'over', task: structuredClone(task) };
+    if (!this.#line.bugs.changesUnconfirmed) this.#mustGrant();
     if (task.generation !== write.generation) return { outcome: 'generation_mismatch', task: structuredClone(task) };
     task.context = structuredClone(write.context);
     task.generation += 1;

@@ -22,6 +22,8 @@ export interface LedgerBugs {
   dropEpoch?: boolean;
   /** Brokers do not repeat what they acknowledged before the store lost its tail. */
   dropMemory?: boolean;
+  /** Suspensions and context changes are taken while an epoch is not confirmed. */
+  changesUnconfirmed?: boolean;
   /** A parent token may be past its expiry. */
   dropExpiry?: boolean;
   /** A renewed credential carries the position of the new decision. */

@@ -4,9 +4,12 @@ import type { TerminalState } from '../../src/core/task.js';
 import { ProductWorld } from './product-world.js';
 import { HOLDERS, OPENER, World, type WorldBugs } from './world.js';
 
-/** `MAYFLY_PROPERTY_RUNS` for more, `MAYFLY_PROPERTY_SEED` and `MAYFLY_PROPERTY_PATH` to see one again. */
+/**
+ * The gate looks at the same runs each time, so that it is about the change and not about luck. `MAYFLY_PROPERTY_RUNS` for more,
+ * `MAYFLY_PROPERTY_SEED=random` for others, a seed and `MAYFLY_PROPERTY_PATH` to see one again. What is found becomes a scenario.
+ */
 const RUNS = Number(process.env['MAYFLY_PROPERTY_RUNS'] ?? 200);
-const SEED = process.env['MAYFLY_PROPERTY_SEED'];
+const SEED = process.env['MAYFLY_PROPERTY_SEED'] ?? '20261123';
 const STEPS_MAX = 60;
 
 type Act = { name: string; run(world: World): Promise<void> | void };
@@ -228,7 +231,7 @@ describe('the life cycle, whatever happens in whatever order', () => {
   it.each(WORLDS)(
     'keeps I1 to I5, I8 to I11, I20, I21 and I23: %s',
     async (_name, Kind) => {
-      const seed = SEED === undefined ? Date.now() & 0x7fffffff : Number(SEED);
+      const seed = SEED === 'random' ? Date.now() & 0x7fffffff : Number(SEED);
       const path = process.env['MAYFLY_PROPERTY_PATH'];
       await fc.assert(lifeCycle(Kind), { numRuns: RUNS, seed, ...(path && { path }) });
     },

@@ -207,6 +207,20 @@ const PLANTED: Planted[] = [
     },
   },
   {
+    bug: 'changesUnconfirmed',
+    tells:
+      'a suspension that was acknowledged is in force although the store forgot it and the context changed meanwhile',
+    breaks: /^I1:.*suspended/,
+    scenario: async (world) => {
+      const task = await open(world);
+      await world.run('issue', 0, world.issue(0, task));
+      world.remember();
+      await world.run('suspend', 0, world.suspend(task));
+      world.loseTail(0);
+      await world.run('change', 1, world.changeContext(task, 0));
+    },
+  },
+  {
     bug: 'dropExpiry',
     tells: 'nothing is given on the word of a token that expired while it was decided',
     breaks: /^I2:.*expired/,

@@ -1,9 +1,11 @@
 -- Stores a task's own context by compare-and-set on its generation, raises it, makes the task due for judging (or, when it cuts, for its drain).
 -- KEYS, ARGV 4: as tasks.lua
 -- ARGV: 5 generation it was made from, 6 context, 7 '1': everything given before is dead
--- Returns: {'changed' | 'over' | 'generation_mismatch', task, position or ''} or {'not_found'}.
+-- Returns: {'changed' | 'over' | 'generation_mismatch', task, position or ''} or {'not_found'}. Errors: CLOSED.
 if not state then return { 'not_found' } end
 if isOver then return { 'over', look(), '' } end
+-- What raises a generation waits while an epoch is not confirmed: what was acknowledged before and is repeated then is known by its generation.
+if known[6] then return redis.error_reply('CLOSED ' .. known[6]) end
 if generation ~= ARGV[5] then return { 'generation_mismatch', look(), '' } end
 
 redis.call('HSET', taskKey, 'context', ARGV[6], 'generation', generation + 1)
