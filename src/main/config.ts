@@ -180,7 +180,7 @@ function refuseDangerous(config: Config): Config {
       'listen.tls: plain http outside the loopback address needs an https issuer and a proxy that ends TLS.',
     );
   }
-  if (config.redis.url && new URL(config.redis.url).password !== '') {
+  if (config.redis.url !== undefined && /^[a-z+]+:\/\/[^/@]*:[^/@]+@/.test(config.redis.url)) {
     problems.push(
       'redis.url: a password is visible here; put the whole address into a file and name it in redis.url_file.',
     );

@@ -35,6 +35,9 @@ export interface Running {
   stop(graceMs: number): Promise<void>;
 }
 
+/** How often the certificate files are looked at: an SVID of an hour is renewed at half its life. */
+const RENEW_MS = 10_000;
+
 /** How often a broker looks whether another one moved keys or bundles. */
 const FOLLOW_MS = 1_000;
 
@@ -68,6 +71,8 @@ export async function startBroker(options: StartOptions): Promise<Running> {
       const opened = await openHttpDoor(parts, { ...listeners(config, options.mtlsCertificate), routes });
       door = opened;
       closers.push(() => opened.close(graceMs));
+      const renewing = setInterval(certificateRenewal(opened, options), RENEW_MS);
+      closers.push(() => clearInterval(renewing));
     }
     return {
       parts,
@@ -127,6 +132,27 @@ async function followOthers(parts: Parts): Promise<void> {
       problem: error instanceof Error ? error.message : 'unknown',
     });
   }
+}
+
+/** Looks at the certificate files: what changed serves new connections; a pair that cannot be used leaves the one before, loudly. */
+function certificateRenewal(door: HttpDoor, { config, mtlsCertificate, observe }: StartOptions): () => void {
+  const read = () => {
+    const { plain, mtls } = listeners(config, mtlsCertificate);
+    return { ...(plain.tls && { plain: plain.tls }), ...(mtls && { mtls: mtls.tls }) };
+  };
+  let served = JSON.stringify(read());
+  return () => {
+    try {
+      const certificates = read();
+      if (JSON.stringify(certificates) === served) return;
+      door.renewCertificates(certificates);
+      served = JSON.stringify(certificates);
+      observe({ event: 'certificates.renewed' });
+    } catch (error) {
+      const problem = error instanceof Error ? error.message : 'unknown';
+      observe({ event: 'certificates.not_renewed', level: 'error', problem });
+    }
+  };
 }
 
 function listeners(config: Config, mtlsCertificate: StartOptions['mtlsCertificate']) {
