@@ -1,3 +1,4 @@
+import type { Evidence, Handle, Revocability } from './credential.js';
 import { isBefore, type Position } from './position.js';
 import { isTerminal, type TaskRecord } from './task.js';
 import type { EpochMs } from './time.js';
@@ -30,8 +31,17 @@ export interface LeaseRecord {
   /** The audience (tokens). */
   resource?: string;
   tools: string[];
+  /** Credentials: the declared name, the backend that issues it, how well it can be taken back, and how to find it there. */
   secret?: string;
   backend?: string;
+  sensitivity?: 'public' | 'internal' | 'confidential' | 'restricted';
+  revocability?: Revocability;
+  handle?: Handle;
+  renewable?: boolean;
+  /** The lease that this one stands in for: its request was repeated. */
+  replaces?: string;
+  /** Past it nothing may be made for a pending credential. */
+  intentDeadlineMs?: EpochMs;
   /** The position its minter had read before it decided. A renewal keeps it. */
   position: Position;
   /** The generations of the tasks on its path, root first, as decided under. */
@@ -53,6 +63,9 @@ export interface LeaseRecord {
   attempts?: number;
   lastProblem?: string;
   nextAttemptMs?: EpochMs;
+  /** How its death is known, once it is; and what is left of it that nobody can use. */
+  evidence?: Evidence;
+  residue?: string;
 }
 
 /** Why a lease is not worth anything, or undefined while it is. The one function every reader uses. */
