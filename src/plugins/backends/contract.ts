@@ -82,8 +82,12 @@ export interface IssueOrder extends Order {
   agent: string;
   taskId: string;
   onBehalfOf?: string;
-  /** Records more of the handle in the lease. Throws when the lease is no longer pending: then stop, and make nothing more. */
-  note(more: Handle): Promise<void>;
+  /**
+   * Records more of the handle in the lease. `keep` is what this kind cannot revoke without (an upstream's token): it rests encrypted under the
+   * root key from now until the lease is closed, and comes back as `Credential.kept`. Throws when the lease is no longer pending: then stop, take
+   * back what is in hand, and make nothing more.
+   */
+  note(more: Handle, keep?: Secret<SecretData>): Promise<void>;
   signal: AbortSignal;
 }
 
@@ -103,16 +107,23 @@ export interface Credential {
   leaseId: string;
   handle: Handle;
   expiresAtMs: EpochMs;
+  /** What `issue` gave into keeping (`note`). Absent when it never came to that: the answer was lost, or nothing was asked. */
+  kept?: Secret<SecretData>;
 }
 
 /**
  * `gone`: the backend was asked and does not have it. With `residue` nobody can use it any more, but something of it is left that has to be
- * cleared away (shown, tried again). `there`: it still is, and why. `unknowable`: this kind cannot ask (its revocability says so).
+ * cleared away (shown, tried again). `there`: it still is, and why.
+ *
+ * `unknowable`: there is nobody to ask (the kind's revocability says so, or the answer that would have told was lost). With `untilMs` it may work
+ * until then: the lease stays `revoking`, is next looked at then, and is closed as `expired`. Without, it works until somebody rotates the value:
+ * the lease stays `revoking` with the evidence `unbounded`, is looked at again at the longest back-off (that is no failed attempt, and wants no
+ * record of its own), and `confirm` says `gone` once the value was rotated.
  */
 export type Confirmation =
   | { state: 'gone'; residue?: string }
   | { state: 'there'; detail: string }
-  | { state: 'unknowable' };
+  | { state: 'unknowable'; untilMs?: EpochMs };
 
 export interface Found {
   leaseId: string;
@@ -156,9 +167,13 @@ export interface BackendDeps {
   assertion(claims: Assertion): Promise<Secret<string>>;
   /** A value that rests encrypted under the root key, in a file or in Redis. */
   decrypt(place: string, encrypted: string): Secret<string>;
+  /** The same for the same value at the same place, and nothing can be learned from it: a MAC under the root key. May stand in a handle. */
+  fingerprint(place: string, value: Secret<string>): string;
 }
 
 export interface Assertion {
+  /** Absent: our own issuer. A client that authenticates by such a JWT is its issuer itself (RFC 7523 section 3). */
+  issuer?: string;
   /** The agent's SPIFFE ID, or the broker's own name. */
   subject: string;
   audience: string;
