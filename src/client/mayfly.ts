@@ -1,33 +1,14 @@
-import type { Selector } from '../core/selector.js';
 import { type Clock, parseDurationMs, systemClock } from '../core/time.js';
-import { BrokerConnection, newIdempotencyKey } from './broker-connection.js';
+import { Api } from './api.js';
+import { BrokerConnection } from './broker-connection.js';
+import { defined } from './defined.js';
 import { environmentOptions } from './environment.js';
 import { type ClientIdentity, isCertificate, isPerson, spiffeIdOf, tlsOf } from './identity.js';
 import { InvalidRequest } from './mayfly-error.js';
-import { serverSentEvents } from './server-sent-events.js';
 import { Task } from './task.js';
 import { TaskToken, type TokenRequest } from './task-token.js';
 import { type Fetch, nodeFetch } from './transport.js';
-import type {
-  AuditQuery,
-  AuditReply,
-  BundlePreviewReply,
-  BundleReply,
-  FeedReaderReply,
-  HealthReply,
-  KeptEnd,
-  KeyReply,
-  LeaseReply,
-  LockReply,
-  Page,
-  PageQuery,
-  RevocationReply,
-  RevokedReply,
-  TaskBody,
-  TaskEvent,
-  TaskReply,
-  TokenReply,
-} from './wire.js';
+import type { TokenReply } from './wire.js';
 
 export type { BearerIdentity, CertificateIdentity, ClientIdentity, PersonIdentity } from './identity.js';
 export {
@@ -43,6 +24,7 @@ export {
   Unavailable,
 } from './mayfly-error.js';
 export { Task } from './task.js';
+export { TaskSecret } from './task-secret.js';
 export { TaskToken, type TokenRequest } from './task-token.js';
 export type * from './wire.js';
 
@@ -92,14 +74,13 @@ const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
  * A broker, asked as one identity. The grouped methods (`tasks`, `leases`, `locks`…) are the API as it is on the wire; `withTask` and
  * `task` are what an agent writes. Every refusal is a MayflyError.
  */
-export class Mayfly {
+export class Mayfly extends Api {
   readonly #broker: BrokerConnection;
   readonly #identity: ClientIdentity | undefined;
 
   constructor(options: MayflyOptions) {
     const url = options.url.replace(/\/$/, '');
-    this.#identity = options.identity;
-    this.#broker = new BrokerConnection({
+    const broker = new BrokerConnection({
       url,
       issuer: options.issuer ?? url,
       fetch: options.fetch ?? nodeFetch(tlsOf(options.identity, options.ca)),
@@ -107,6 +88,9 @@ export class Mayfly {
       timeoutMs: options.timeoutMs ?? 10_000,
       ...(options.identity ? { identity: options.identity } : {}),
     });
+    super(broker);
+    this.#broker = broker;
+    this.#identity = options.identity;
   }
 
   /**
@@ -180,165 +164,6 @@ export class Mayfly {
     return new TaskToken(reply, askedAtMs, this.#broker.prover, clock);
   }
 
-  readonly tasks = {
-    /** With `ref`, repeating is safe: the same opener's ref answers with the task there is. */
-    start: (body: TaskBody, { idempotencyKey = newIdempotencyKey() } = {}) =>
-      this.#broker.call<TaskReply>('/v1/tasks', { method: 'POST', body, idempotencyKey }),
-    /** Opens the task of that ref, or answers with the one there is. */
-    put: ({ ref, ...body }: TaskBody & { ref: string }) =>
-      this.#broker.call<TaskReply>(`/v1/tasks/${encodeURIComponent(`ref:${ref}`)}`, { method: 'PUT', body }),
-    get: (task: string) => this.#broker.call<TaskReply>(taskPath(task)),
-    list: (query: PageQuery & { opener?: string; agent?: string; live?: boolean } = {}) =>
-      this.#broker.call<Page<TaskReply>>('/v1/tasks', { query: { ...query } }),
-    complete: (task: string, reason?: string) => this.#end(task, 'complete', reason),
-    fail: (task: string, reason?: string) => this.#end(task, 'fail', reason),
-    cancel: (task: string, reason?: string) => this.#end(task, 'cancel', reason),
-    suspend: (task: string, reason?: string) =>
-      this.#broker.call<TaskReply>(taskPath(task, 'suspend'), { method: 'POST', body: defined({ reason }) }),
-    resume: (task: string) => this.#broker.call<TaskReply>(taskPath(task, 'resume'), { method: 'POST', body: {} }),
-    heartbeat: (task: string) =>
-      this.#broker.call<TaskReply>(taskPath(task, 'heartbeat'), { method: 'POST', body: {} }),
-    /** Merges into the context. `generation`: only if the task is still at it. `dryRun`: what would be revoked. */
-    setContext: (
-      task: string,
-      context: Record<string, unknown>,
-      { generation, dryRun }: { generation?: number; dryRun?: boolean } = {},
-    ) =>
-      this.#broker.call<{ task: TaskReply; preview?: { kept: number; revoked: string[] } }>(taskPath(task, 'context'), {
-        method: 'PATCH',
-        body: defined({ context, generation, dry_run: dryRun }),
-      }),
-    /** The task as it is, and then at each change, until it is over or the signal aborts. */
-    events: (task: string, signal: AbortSignal = new AbortController().signal) => this.#events(task, signal),
-  };
-
-  readonly leases = {
-    list: (query: PageQuery & { task?: string; agent?: string; state?: string } = {}) =>
-      this.#broker.call<Page<LeaseReply>>('/v1/leases', { query: { ...query } }),
-    get: (id: string) => this.#broker.call<LeaseReply>(`/v1/leases/${encodeURIComponent(id)}`),
-  };
-
-  readonly revocations = {
-    /** What a selector would hit; nothing is done. */
-    preview: (selector: Selector) =>
-      this.#broker.call<RevokedReply>('/v1/revocations', {
-        method: 'POST',
-        body: { selector, reason: 'preview', dry_run: true },
-      }),
-    /** Effective at once, however much it hits. Needs a bound identity. */
-    make: (selector: Selector, reason: string, { idempotencyKey = newIdempotencyKey() } = {}) =>
-      this.#broker.call<RevokedReply>('/v1/revocations', {
-        method: 'POST',
-        body: { selector, reason },
-        idempotencyKey,
-      }),
-    list: (query: PageQuery = {}) =>
-      this.#broker.call<Page<RevocationReply>>('/v1/revocations', { query: { ...query } }),
-    get: (id: string) => this.#broker.call<RevocationReply>(`/v1/revocations/${encodeURIComponent(id)}`),
-  };
-
-  readonly locks = {
-    preview: (selector: Selector) =>
-      this.#broker.call<RevokedReply>('/v1/locks', {
-        method: 'POST',
-        body: { selector, reason: 'preview', dry_run: true },
-      }),
-    /** Stop: revokes, and forbids new grants until lifted or expired. Needs a bound identity. */
-    make: (
-      selector: Selector,
-      reason: string,
-      {
-        expiresInSeconds,
-        idempotencyKey = newIdempotencyKey(),
-      }: { expiresInSeconds?: number; idempotencyKey?: string } = {},
-    ) =>
-      this.#broker.call<RevokedReply>('/v1/locks', {
-        method: 'POST',
-        body: defined({ selector, reason, expires_in: expiresInSeconds }),
-        idempotencyKey,
-      }),
-    list: () => this.#broker.call<{ items: LockReply[] }>('/v1/locks'),
-    /** `requested` by the first person, `lifted` when a second one repeats it within 15 minutes. */
-    lift: async (id: string): Promise<'requested' | 'lifted'> => {
-      const path = `/v1/locks/${encodeURIComponent(id)}`;
-      const reply = await this.#broker.call<{ state: 'requested' } | undefined>(path, { method: 'DELETE' });
-      return reply ? 'requested' : 'lifted';
-    },
-  };
-
-  readonly keys = {
-    list: () => this.#broker.call<{ items: KeyReply[] }>('/v1/keys'),
-    /** Published, not yet used. */
-    prepare: (alg: 'ES256' | 'RS256' = 'ES256') =>
-      this.#broker.call<KeyReply>('/v1/keys', { method: 'POST', body: { alg } }),
-    activate: (kid: string) =>
-      this.#broker.call<KeyReply>(`/v1/keys/${encodeURIComponent(kid)}/activate`, { method: 'POST', body: {} }),
-    /** Its tokens are dead at once. */
-    taint: (kid: string, reason: string) =>
-      this.#broker.call<KeyReply>(`/v1/keys/${encodeURIComponent(kid)}/taint`, { method: 'POST', body: { reason } }),
-  };
-
-  readonly feed = {
-    /** Enforcement points, and up to where each has acknowledged. */
-    readers: () => this.#broker.call<{ items: FeedReaderReply[] }>('/v1/feed/readers'),
-  };
-
-  readonly bundle = {
-    get: () => this.#broker.call<BundleReply>('/v1/bundle'),
-    preview: (files: Record<string, string>) =>
-      this.#broker.call<BundlePreviewReply>('/v1/bundle/preview', { method: 'POST', body: { files } }),
-    /** `again`: a version that was active before. */
-    activate: (files: Record<string, string>, { again = false } = {}) =>
-      this.#broker.call<{ digest: string; previous?: string; position?: string }>('/v1/bundle', {
-        method: 'PUT',
-        body: { files, again },
-      }),
-  };
-
-  /** The audit log, newest first. */
-  audit(query: AuditQuery = {}): Promise<Page<AuditReply>> {
-    return this.#broker.call('/v1/audit', { query: { ...query } });
-  }
-
-  /** Explains a decision, a lease, a task or a token. */
-  why(about: string): Promise<Record<string, unknown>> {
-    return this.#broker.call('/v1/why', { method: 'POST', body: { about } });
-  }
-
-  /** Every token of earlier epochs is dead: the store may have forgotten. Needs a bound identity. */
-  recover(reason: string): Promise<{ epoch: number }> {
-    return this.#broker.call('/v1/recover', { method: 'POST', body: { reason } });
-  }
-
-  health(): Promise<HealthReply> {
-    return this.#broker.call('/v1/health');
-  }
-
-  /** Whether a token is alive (RFC 7662), for the owners of its audience. */
-  introspect(token: string): Promise<{ active: boolean; [claim: string]: unknown }> {
-    return this.#broker.form('/oauth2/introspect', { token }, { anonymous: false });
-  }
-
-  /** Ends one token (RFC 7009). */
-  async revokeToken(token: string): Promise<void> {
-    await this.#broker.form('/oauth2/revoke', { token }, { anonymous: false });
-  }
-
-  /** Any call under this broker, with this identity: for what has no method yet. */
-  call<Reply>(path: string, request: { method?: string; body?: unknown } = {}): Promise<Reply> {
-    return this.#broker.call<Reply>(path, request);
-  }
-
-  #end(task: string, verb: 'complete' | 'fail' | 'cancel', reason: string | undefined): Promise<TaskReply | KeptEnd> {
-    return this.#broker.call(taskPath(task, verb), { method: 'POST', body: defined({ reason }) });
-  }
-
-  async *#events(task: string, signal: AbortSignal): AsyncGenerator<TaskEvent> {
-    for await (const { event, data } of serverSentEvents(this.#broker.events(taskPath(task, 'events'), signal))) {
-      yield { kind: event, task: JSON.parse(data) as TaskReply };
-    }
-  }
-
   /** Who asks, in the parameters of a token request. */
   async #grant(request: TokenRequest, issuer: string): Promise<Record<string, string | undefined>> {
     const identity = this.#identity;
@@ -367,10 +192,6 @@ export class Mayfly {
   }
 }
 
-function taskPath(task: string, verb?: string): string {
-  return `/v1/tasks/${encodeURIComponent(task)}${verb === undefined ? '' : `/${verb}`}`;
-}
-
 function secondsOf(ttl: string | number | undefined): number | undefined {
   if (ttl === undefined) return undefined;
   const durationMs = typeof ttl === 'number' ? ttl * 1_000 : parseDurationMs(ttl);
@@ -381,12 +202,4 @@ function secondsOf(ttl: string | number | undefined): number | undefined {
     message: `ttl is a duration of at least a second, such as 5m; not ${String(ttl)}.`,
     field: 'ttl',
   });
-}
-
-type Defined<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } & {
-  [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined>;
-};
-
-function defined<T extends object>(record: T): Defined<T> {
-  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as Defined<T>;
 }

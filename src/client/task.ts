@@ -1,8 +1,9 @@
 import { isTerminal } from '../core/task.js';
 import type { Clock, EpochMs } from '../core/time.js';
 import { Expired, MayflyError, Revoked } from './mayfly-error.js';
+import { type SecretCalls, TaskSecret } from './task-secret.js';
 import type { TaskToken, TokenRequest } from './task-token.js';
-import type { KeptEnd, TaskEvent, TaskReply } from './wire.js';
+import type { KeptEnd, SecretBody, SecretReply, TaskEvent, TaskReply } from './wire.js';
 
 /** What a running task asks of its broker. */
 export interface TaskCalls {
@@ -15,6 +16,8 @@ export interface TaskCalls {
     cancel(task: string, reason?: string): Promise<TaskReply | KeptEnd>;
     events(task: string, signal: AbortSignal): AsyncIterable<TaskEvent>;
   };
+  readonly secrets: { get(name: string, body: SecretBody): Promise<SecretReply> };
+  readonly leases: SecretCalls;
 }
 
 /** Share of a token's life after which it is replaced. */
@@ -34,6 +37,7 @@ export class Task implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #over = new AbortController();
   readonly #tokens = new Map<string, Promise<TaskToken>>();
+  readonly #secrets = new Map<string, Promise<TaskSecret>>();
   readonly #heartbeat: NodeJS.Timeout | undefined;
   #watching = false;
   #deadline: NodeJS.Timeout | undefined;
@@ -87,6 +91,28 @@ export class Task implements AsyncDisposable {
     }
   }
 
+  /**
+   * A credential for this task by its declared name; the same one while it lives, then a new one, decided anew. It is renewed by itself, and
+   * dies with the task.
+   */
+  async secret(name: string, { ttlSeconds }: { ttlSeconds?: number } = {}): Promise<TaskSecret> {
+    const { signal } = this;
+    signal.throwIfAborted();
+    const held = this.#secrets.get(name);
+    if (held && !(await held).signal.aborted) return held;
+    // Somebody else may have asked for the next one meanwhile.
+    const now = this.#secrets.get(name);
+    if (now && now !== held) return now;
+    const asked = this.#askFor(name, ttlSeconds, signal);
+    this.#secrets.set(name, asked);
+    try {
+      return await asked;
+    } catch (error) {
+      if (this.#secrets.get(name) === asked) this.#secrets.delete(name);
+      throw error;
+    }
+  }
+
   async heartbeat(): Promise<void> {
     this.#note(await this.#asking(() => this.#broker.tasks.heartbeat(this.id)));
   }
@@ -96,6 +122,12 @@ export class Task implements AsyncDisposable {
     const { task } = await this.#asking(() => this.#broker.tasks.setContext(this.id, context));
     this.#tokens.clear();
     this.#note(task);
+  }
+
+  /** Stops following the task and beating for it; it goes on without us. What we were given for it is ours no more. */
+  leave(): void {
+    if (!this.#over.signal.aborted)
+      this.#stop(new Revoked({ code: 'task_over', status: 0, message: 'We left the task.' }));
   }
 
   complete(reason?: string): Promise<void> {
@@ -113,6 +145,13 @@ export class Task implements AsyncDisposable {
   /** The end of an `await using` block: completed, unless it is over already. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#over.signal.aborted) await this.complete();
+  }
+
+  async #askFor(name: string, ttlSeconds: number | undefined, taskSignal: AbortSignal): Promise<TaskSecret> {
+    const askedAtMs = this.#clock.now();
+    const body = { task: this.id, ...(ttlSeconds !== undefined && { ttl_seconds: ttlSeconds }) };
+    const reply = await this.#asking(() => this.#broker.secrets.get(name, body));
+    return new TaskSecret(name, reply, askedAtMs, { calls: this.#broker.leases, clock: this.#clock, taskSignal });
   }
 
   async #finish(verb: 'complete' | 'fail' | 'cancel', reason: string | undefined): Promise<void> {
@@ -149,6 +188,7 @@ export class Task implements AsyncDisposable {
     clearInterval(this.#heartbeat);
     clearTimeout(this.#deadline);
     this.#tokens.clear();
+    this.#secrets.clear();
     this.#over.abort(reason);
   }
 

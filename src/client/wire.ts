@@ -104,6 +104,19 @@ export interface LeaseReply {
   tools: string[];
   secret?: string;
   backend?: string;
+  sensitivity?: string;
+  revocability?: RevocabilityReply;
+  renewable?: boolean;
+  replaces?: string;
+  /** Credentials on their way out: attempts so far, what was wrong with the last one, when the next is. */
+  attempts?: number;
+  last_problem?: string;
+  next_attempt_at?: string;
+  /** How its death is known; what is left of it that nobody can use. */
+  evidence?: string;
+  residue?: string;
+  /** Until when it may still work at its backend, or `unbounded`. */
+  residual?: string;
   binding: 'none' | 'dpop' | 'mtls';
   bundle: string;
   key?: string;
@@ -113,6 +126,67 @@ export interface LeaseReply {
   expires_at: string;
   revoked_at?: string;
   revoked_reason?: string;
+}
+
+export interface RevocabilityReply {
+  kind: 'instant' | 'eventual' | 'expiry-only' | 'rotate-only';
+  within_seconds?: number;
+  ttl_seconds_max?: number;
+}
+
+export interface SecretBody {
+  /** A task's id, or `ref:<ref>`. */
+  task: string;
+  ttl_seconds?: number;
+}
+
+/** A credential for a task, in the words of Vault. */
+export interface SecretReply {
+  request_id: string;
+  lease_id: string;
+  /** Seconds. */
+  lease_duration: number;
+  renewable: boolean;
+  data: Record<string, string | number>;
+  warnings?: string[];
+  task: string;
+  revocability: RevocabilityReply;
+  /** The lease that was revoked for this one: the request was repeated. */
+  replaces?: string;
+}
+
+export interface RenewalReply {
+  request_id: string;
+  lease_id: string;
+  lease_duration: number;
+  renewable: boolean;
+}
+
+/** A declared secret, and whether it can be had now. */
+export interface SecretSummary {
+  name: string;
+  backend: string;
+  kind?: string;
+  sensitivity: string;
+  ttl_seconds_max: number;
+  revocability?: RevocabilityReply;
+  open: boolean;
+  problem?: string;
+}
+
+export interface BackendReply {
+  name: string;
+  kind: string;
+  state: 'up' | 'down' | 'degraded';
+  breaker: string;
+  problem?: string;
+  pending: number;
+  active: number;
+  revoking: number;
+  stuck: number;
+  orphans_found: number;
+  last_reconciled_at?: string;
+  secrets: { name: string; open: boolean; problem?: string }[];
 }
 
 export interface PreviewReply {

@@ -1,7 +1,13 @@
 import { execFileSync } from 'node:child_process';
 
 /** Adding a file here is the change under review: each is a place where a secret leaves its wrapper. */
-const EXPOSES = ['src/client/task-token.ts', 'src/edge/http/routes/oauth.ts', 'src/main/cli/token.ts'];
+const EXPOSES = [
+  'src/client/task-secret.ts',
+  'src/client/task-token.ts',
+  'src/edge/http/routes/oauth.ts',
+  'src/main/cli/run.ts',
+  'src/main/cli/token.ts',
+];
 
 describe('Secret', () => {
   it('is opened in the listed files and nowhere else', () => {

@@ -11,31 +11,6 @@ async function asked<Own>(command: Command, act: (mayfly: Mayfly, flags: Flags &
   await act(mayfly, flags);
 }
 
-/** `mayfly lease ls|get` */
-export function leaseCommand(): Command {
-  const lease = new Command('lease').description('look at leases');
-  lease
-    .command('ls')
-    .description('live leases')
-    .option('--task <task>', 'of a task and everything below it')
-    .option('--agent <id>', 'of an agent')
-    .option('--limit <n>', 'how many', '50')
-    .action((_: unknown, command: Command) =>
-      asked<{ task?: string; agent?: string; limit: string }>(command, async (mayfly, flags) => {
-        const { task, agent, limit } = flags;
-        const page = await mayfly.leases.list({ limit: Number(limit), ...(task && { task }), ...(agent && { agent }) });
-        show(page.items as unknown as Row[], flags, ['id', 'agent', 'resource', 'tools', 'state', 'expires_at']);
-      }),
-    );
-  lease
-    .command('get <lease>')
-    .description('one lease, and why it is dead if it is')
-    .action((id: string, _: unknown, command: Command) =>
-      asked(command, async (mayfly, flags) => show((await mayfly.leases.get(id)) as unknown as Row, flags)),
-    );
-  return lease;
-}
-
 /** `mayfly lock ls|lift` */
 export function lockCommand(): Command {
   const lock = new Command('lock').description('look at and lift locks');

@@ -1,21 +1,17 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
+import { backendCommand } from './backend.js';
 import { bundleCommand, policyCommand } from './bundle.js';
 import { configCommand } from './config.js';
 import { devCommand } from './dev.js';
 import { svidCommand } from './identity.js';
 import { keyCommand } from './key.js';
-import {
-  auditCommand,
-  doctorCommand,
-  feedCommand,
-  leaseCommand,
-  lockCommand,
-  recoverCommand,
-  whyCommand,
-} from './look.js';
+import { leaseCommand } from './lease.js';
+import { auditCommand, doctorCommand, feedCommand, lockCommand, recoverCommand, whyCommand } from './look.js';
 import { report } from './output.js';
 import { revokeCommand, stopCommand } from './revoke.js';
+import { runCommand } from './run.js';
+import { secretCommand } from './secret.js';
 import { startCommand } from './start.js';
 import { taskCommand } from './task.js';
 import { tokenCommand, verifyCommand } from './token.js';
@@ -36,11 +32,14 @@ export function program(): Command {
     startCommand(),
     taskCommand(),
     tokenCommand(),
+    secretCommand(),
+    runCommand(),
     verifyCommand(),
     leaseCommand(),
     stopCommand(),
     revokeCommand(),
     lockCommand(),
+    backendCommand(),
     feedCommand(),
     auditCommand(),
     whyCommand(),

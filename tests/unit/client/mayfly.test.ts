@@ -320,6 +320,7 @@ describe('a running task', () => {
 
   beforeEach(() => {
     issuer.on('POST /v1/tasks', () => ({ status: 201, body: task }));
+    issuer.on('GET /v1/tasks/tsk_a_1/events', () => 'hang');
     issuer.on('POST /oauth2/token', () => ({ body: TOKEN }));
     issuer.on('POST /v1/tasks/tsk_a_1/complete', () => ({ body: { ...task, state: 'completed' } }));
     issuer.on('POST /v1/tasks/tsk_a_1/fail', () => ({ body: { ...task, state: 'failed' } }));
@@ -422,6 +423,71 @@ describe('a running task', () => {
     const before = await running.token('https://orders.example');
     await running.setContext({ risk: 'high' });
     expect(await running.token('https://orders.example')).not.toBe(before);
+  });
+
+  const SECRET = {
+    request_id: 'req_a_1',
+    lease_id: 'lse_a_2',
+    lease_duration: 300,
+    renewable: true,
+    data: { username: 'u', password: 'canary' },
+    task: 'tsk_a_1',
+    revocability: { kind: 'instant' },
+  };
+
+  it('asks for one secret however many want it at once, and for the next only when that one is dead', async () => {
+    issuer.on('POST /v1/secrets/orders-db', () => ({ body: SECRET }));
+    issuer.on('POST /v1/leases/lse_a_2/revoke', () => ({
+      status: 202,
+      body: { lease_id: 'lse_a_2', state: 'revoking' },
+    }));
+    const running = await client().task({ purpose: 'x' });
+    const all = await Promise.all(Array.from({ length: 5 }, () => running.secret('orders-db')));
+    expect(new Set(all).size).toBe(1);
+    expect(asked('/v1/secrets/orders-db')).toHaveLength(1);
+    expect(asked('/v1/secrets/orders-db')[0]).toMatchObject({
+      body: '{"task":"tsk_a_1"}',
+      headers: { 'idempotency-key': expect.stringMatching(/^[0-9a-f-]{36}$/) },
+    });
+    await (all[0] as (typeof all)[number]).revoke();
+    expect(await running.secret('orders-db')).not.toBe(all[0]);
+    expect(asked('/v1/secrets/orders-db')).toHaveLength(2);
+    await running.complete();
+  });
+
+  it('whose secret did not arrive asks again with the same key, so that the broker revokes the first', async () => {
+    let first = true;
+    issuer.on('POST /v1/secrets/orders-db', () => {
+      if (!first) return { body: { ...SECRET, replaces: 'lse_a_1' } };
+      first = false;
+      return 'hang';
+    });
+    const running = await client({ timeoutMs: 100 }).task({ purpose: 'x' });
+    const secret = await running.secret('orders-db');
+    const keys = asked('/v1/secrets/orders-db').map(({ headers }) => headers['idempotency-key']);
+    expect(new Set(keys)).toEqual(new Set([keys[0]]));
+    expect(keys).toHaveLength(2);
+    expect(secret.reply.replaces).toBe('lse_a_1');
+    await running.complete();
+  });
+
+  it('that is over kills its secrets with it, and gives no new ones', async () => {
+    issuer.on('POST /v1/secrets/orders-db', () => ({ body: SECRET }));
+    const running = await client().task({ purpose: 'x' });
+    const secret = await running.secret('orders-db');
+    await running.complete();
+    expect(secret.signal.aborted).toBe(true);
+    expect(() => secret.expose()).toThrow(Revoked);
+    expect(await thrownBy(running.secret('orders-db'))).toBeInstanceOf(Revoked);
+  });
+
+  it('does not keep the refusal of a secret', async () => {
+    const running = await client().task({ purpose: 'x' });
+    issuer.on('POST /v1/secrets/orders-db', () => ({ status: 403, body: { code: 'denied', decision_id: 'dec_a_1' } }));
+    expect(await thrownBy(running.secret('orders-db'))).toMatchObject({ name: 'Denied', decisionId: 'dec_a_1' });
+    issuer.on('POST /v1/secrets/orders-db', () => ({ body: SECRET }));
+    await expect(running.secret('orders-db')).resolves.toMatchObject({ leaseId: 'lse_a_2' });
+    await running.complete();
   });
 
   it('that failed says so even when the broker does not hear it', async () => {

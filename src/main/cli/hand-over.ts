@@ -1,0 +1,90 @@
+import { rmSync, writeFileSync } from 'node:fs';
+import type { SecretData } from '../../core/credential.js';
+import { UsageError } from './output.js';
+
+/** Where one secret, or one field of it, is put for a command: environment variables, or a file that is removed when the command is done. */
+export interface Target {
+  secret: string;
+  field?: string;
+  to: { kind: 'env'; name: string } | { kind: 'file'; path: string };
+}
+
+const SECRET = /^([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*?)$/;
+const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]*$/;
+/** What the command line and the dynamic linker read: handing a secret over must not become a way to run something else. */
+const RESERVED = /^(PATH|IFS|ENV|BASH_ENV|SHELLOPTS|NODE_OPTIONS|LD_.*|DYLD_.*|MAYFLY_.*)$/;
+
+/**
+ * `orders-db=DB` sets DB_HOST, DB_PASSWORD… (or DB, when there is only one field); `orders-db:password=PGPASSWORD` sets one variable;
+ * `orders-db=./db.json` writes all fields as JSON, `orders-db:password=./password` one value. A file is new, and readable by us only.
+ */
+export function readTarget(text: string): Target {
+  const sign = text.indexOf('=');
+  const [from, into] = [text.slice(0, sign), text.slice(sign + 1)];
+  const [secret, field, ...more] = from.split(':');
+  if (sign < 1 || into === '' || more.length > 0 || !SECRET.test(secret as string) || field === '') {
+    throw new UsageError(`--secret: ${text} is not name=ENV, name=./file or name:field=ENV.`);
+  }
+  const whole = { secret: secret as string, ...(field !== undefined && { field }) };
+  if (into.includes('/')) return { ...whole, to: { kind: 'file', path: into } };
+  if (!VARIABLE.test(into)) {
+    throw new UsageError(
+      `--secret: ${into} is neither a variable's name nor a path (a path has a slash, such as ./${into}).`,
+    );
+  }
+  if (RESERVED.test(into)) throw new UsageError(`--secret: ${into} has a meaning of its own; choose another variable.`);
+  return { ...whole, to: { kind: 'env', name: into } };
+}
+
+/** Puts the values in their places. Returns the variables for the command; `clear` removes the files that were written. */
+export class HandOver {
+  readonly variables: Record<string, string> = {};
+  readonly #files: string[] = [];
+
+  put({ secret, field, to }: Target, data: SecretData): void {
+    const chosen = field === undefined ? data : one(secret, field, data);
+    if (to.kind === 'env') this.#set(to.name, chosen);
+    else this.#write(to.path, typeof chosen === 'object' ? `${JSON.stringify(chosen, null, 2)}\n` : String(chosen));
+  }
+
+  clear(): void {
+    for (const path of this.#files.splice(0)) rmSync(path, { force: true });
+  }
+
+  #set(name: string, chosen: SecretData | string | number): void {
+    if (typeof chosen !== 'object') this.#variable(name, chosen);
+    else {
+      const fields = Object.entries(chosen);
+      for (const [field, value] of fields) {
+        this.#variable(fields.length === 1 ? name : `${name}_${field.replace(/\W/g, '_').toUpperCase()}`, value);
+      }
+    }
+  }
+
+  #variable(name: string, value: string | number): void {
+    if (String(value).includes('\0'))
+      throw new UsageError(`--secret: the value for ${name} cannot stand in a variable.`);
+    this.variables[name] = String(value);
+  }
+
+  /** Never over something that is there, a link included. */
+  #write(path: string, text: string): void {
+    try {
+      writeFileSync(path, text, { flag: 'wx', mode: 0o600 });
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      throw new UsageError(
+        `--secret: ${path} ${code === 'EEXIST' ? 'is there already' : `cannot be written (${code})`}.`,
+      );
+    }
+    this.#files.push(path);
+  }
+}
+
+function one(secret: string, field: string, data: SecretData): string | number {
+  const value = Object.hasOwn(data, field) ? data[field] : undefined;
+  if (value === undefined) {
+    throw new UsageError(`--secret: ${secret} has no ${field}; it has ${Object.keys(data).join(', ')}.`);
+  }
+  return value;
+}

@@ -1,0 +1,94 @@
+import { Command, Option } from 'commander';
+import type { Mayfly } from '../../client/mayfly.js';
+import { connect } from './connection.js';
+import { type OutputFlags, type Row, say, show } from './output.js';
+import { secondsOf } from './task.js';
+
+type Flags = OutputFlags & { as?: string };
+
+interface ListFlags {
+  task?: string;
+  agent?: string;
+  state?: string;
+  limit: string;
+}
+
+const STATES = ['pending', 'active', 'revoking', 'stuck', 'revoked', 'abandoned'];
+
+async function asked<Own>(command: Command, act: (mayfly: Mayfly, flags: Flags & Own) => Promise<void>): Promise<void> {
+  const flags = command.optsWithGlobals<Flags & Own>();
+  const { mayfly } = await connect(flags);
+  await act(mayfly, flags);
+}
+
+/** `mayfly lease ls|get|renew|revoke|abandon` */
+export function leaseCommand(): Command {
+  const lease = new Command('lease').description('look at leases, and end them');
+  lease
+    .command('ls')
+    .description('live leases')
+    .option('--task <task>', 'of a task and everything below it')
+    .option('--agent <id>', 'of an agent')
+    .addOption(new Option('--state <state>', 'stuck: not revoked after six attempts').choices(STATES))
+    .option('--limit <n>', 'how many', '50')
+    .action((_: unknown, command: Command) =>
+      asked<ListFlags>(command, async (mayfly, flags) => {
+        const { task, agent, state, limit } = flags;
+        const page = await mayfly.leases.list({
+          limit: Number(limit),
+          ...(task && { task }),
+          ...(agent && { agent }),
+          ...(state && { state }),
+        });
+        const columns =
+          state === 'stuck'
+            ? [
+                'id',
+                'secret',
+                'backend',
+                'owner',
+                'created_at',
+                'attempts',
+                'last_problem',
+                'next_attempt_at',
+                'residual',
+              ]
+            : ['id', 'agent', 'resource', 'tools', 'secret', 'state', 'expires_at'];
+        show(page.items as unknown as Row[], flags, columns);
+      }),
+    );
+  lease
+    .command('get <lease>')
+    .description('one lease, and why it is dead if it is')
+    .action((id: string, _: unknown, command: Command) =>
+      asked(command, async (mayfly, flags) => show((await mayfly.leases.get(id)) as unknown as Row, flags)),
+    );
+  lease
+    .command('renew <lease>')
+    .description('longer life for a credential, decided anew')
+    .option('--increment <duration>', 'how much longer; default: as policy allows')
+    .action((id: string, _: unknown, command: Command) =>
+      asked<{ increment?: string }>(command, async (mayfly, flags) => {
+        const seconds = flags.increment === undefined ? undefined : secondsOf(flags.increment, 'increment');
+        show((await mayfly.leases.renew(id, seconds)) as unknown as Row, flags);
+      }),
+    );
+  lease
+    .command('revoke <lease>')
+    .description('give a credential back before its task is over')
+    .action((id: string, _: unknown, command: Command) =>
+      asked(command, async (mayfly, flags) => show(await mayfly.leases.revoke(id), flags)),
+    );
+  lease
+    .command('abandon <lease>')
+    .description('stop trying to revoke a stuck credential; a second person repeats it within 15 minutes')
+    .requiredOption('--reason <text>', 'goes into the record')
+    .action((id: string, _: unknown, command: Command) =>
+      asked<{ reason: string }>(command, async (mayfly, flags) => {
+        const state = await mayfly.leases.abandon(id, flags.reason);
+        if (state === 'requested') say('Asked for. A second person has to repeat it within 15 minutes.');
+        show({ lease: id, state }, flags);
+      }),
+    );
+  return lease;
+}
