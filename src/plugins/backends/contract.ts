@@ -125,9 +125,17 @@ export type Confirmation =
   | { state: 'there'; detail: string }
   | { state: 'unknowable'; untilMs?: EpochMs };
 
+/**
+ * What is there. A backend that keeps no name of ours (the leases of a Vault do not say whose they are) leaves `leaseId` out: the thing then
+ * belongs to the lease whose handle has every entry of this one, and to nobody when no lease's has. Its place was declared to be this
+ * installation's alone, so what is nobody's is an orphan, once it was there for longer than an issue can take: a lease that is still pending
+ * does not know its credential yet. Such an orphan is revoked with an empty `leaseId` and the handle as found.
+ */
 export interface Found {
-  leaseId: string;
+  leaseId?: string;
   handle: Handle;
+  /** When this process saw it first; given with what has no name. */
+  sinceMs?: EpochMs;
   /** Set when the backend itself has given up on revoking it. */
   givenUp?: boolean;
 }
