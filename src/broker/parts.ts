@@ -2,6 +2,7 @@ import type { VerificationKey } from '../core/jwk.js';
 import type { Observe } from '../core/observe.js';
 import type { SelectorHash } from '../core/selector.js';
 import type { Clock } from '../core/time.js';
+import type { Backends } from '../plugins/backends/contract.js';
 import type { IdentityProof, TrustBundles } from '../plugins/identity/contract.js';
 import type { BundleFormat, PolicyEngine, PreparedPolicy } from '../plugins/policy/contract.js';
 import type { RingKey, Signer } from '../plugins/signers/contract.js';
@@ -20,6 +21,7 @@ export interface Parts {
   policies: ActivePolicies;
   signer: Signer;
   keys: KeyRing;
+  backends: Backends;
   ledger: Ledger;
   views: Views;
   feed: Feed;

@@ -3,12 +3,14 @@ import { ensureKeys } from '../broker/rotate-keys.js';
 import type { Observe } from '../core/observe.js';
 import { selectorHash } from '../core/selector.js';
 import { type Clock, systemClock } from '../core/time.js';
+import { openBackends } from '../plugins/backends/open.js';
 import { createIdentity } from '../plugins/identity/identity.js';
 import { bundleFormat } from '../plugins/policy/bundle.js';
 import { policyEngines } from '../plugins/policy/registry.js';
 import { localSigner } from '../plugins/signers/local.js';
 import { openStores } from '../state/open-stores.js';
 import { activePolicies } from './active-policies.js';
+import { backendDeps } from './backend-deps.js';
 import type { Config } from './config.js';
 import { keyRing } from './key-ring.js';
 
@@ -54,6 +56,14 @@ export async function compose(
     onSlow: (slow) => observe({ event: 'policy.slow', level: 'warn', ...slow }),
   });
   const cellKey = await closing([() => stores.close(), () => bundles.close()], () => stores.views.cellKey());
+  const signer = localSigner();
+  const keys = keyRing(stores.views);
+  const backends = await closing([() => stores.close(), () => bundles.close()], () =>
+    openBackends(
+      config.backends,
+      backendDeps({ rootKey: given.rootKey, cellKey, settings, clock, observe, signer, keys }),
+    ),
+  );
   const parts: Parts = {
     settings,
     clock,
@@ -63,8 +73,9 @@ export async function compose(
     bundleFormat,
     policyEngine,
     policies: activePolicies({ views: stores.views, format: bundleFormat, engine: policyEngine, observe }),
-    signer: localSigner(),
-    keys: keyRing(stores.views),
+    signer,
+    keys,
+    backends,
     ledger: stores.ledger,
     views: stores.views,
     feed: stores.feed,
@@ -75,12 +86,13 @@ export async function compose(
     selectorHash: selectorHash(cellKey),
     cellKey,
   };
-  await closing([() => stores.close(), () => bundles.close()], () => ensureKeys(parts));
+  await closing([() => backends.close(), () => stores.close(), () => bundles.close()], () => ensureKeys(parts));
   return {
     parts,
     async close() {
       await bundles.close();
       await stores.close();
+      await backends.close();
     },
   };
 }

@@ -3,6 +3,7 @@ import { parse } from 'yaml';
 import { z } from 'zod';
 import { suggestion } from '../core/did-you-mean.js';
 import { BrokerError } from '../core/errors.js';
+import { backendsConfig } from '../plugins/backends/config.js';
 import { identityConfig } from '../plugins/identity/config.js';
 import { policyEngines } from '../plugins/policy/registry.js';
 
@@ -73,6 +74,9 @@ export const configSchema = z.strictObject({
     .describe('The only store of authority: Redis 7.0 or Valkey 7.2 and later, AOF on, noeviction.'),
   identity: identityConfig.describe('Who is believed.'),
   policy: policyEngines.cedar.config.prefault({}).describe('The policy engine.'),
+  backends: backendsConfig
+    .default({})
+    .describe('Where credentials come from: a name of your own, and what is behind it (docs/plugins/backends).'),
   bundle: z
     .strictObject({
       dir: file
@@ -240,17 +244,30 @@ function problemsOf(issue: z.core.$ZodIssue): string[] {
     const known = keysAt(issue.path.map(String));
     return issue.keys.map((key) => `${path ? `${path}.` : ''}${key}: not a setting${suggestion(key, known)}`);
   }
+  if (issue.code === 'invalid_key') return [`${path}: ${issue.issues.map((one) => one.message).join(', ')}.`];
   const missing = issue.code === 'invalid_type' && issue.input === undefined;
   return [`${path || 'configuration'}: ${missing ? 'is required' : issue.message}.`];
 }
 
 function keysAt(path: string[]): string[] {
-  let schema: unknown = z.toJSONSchema(configSchema, { io: 'input', unrepresentable: 'any' });
+  let schemas = [z.toJSONSchema(configSchema, { io: 'input', unrepresentable: 'any' })] as SchemaNode[];
   for (const name of path) {
-    const { properties, items } = schema as { properties?: Record<string, unknown>; items?: unknown };
-    schema = properties?.[name] ?? items ?? {};
+    const inner = schemas.map((one) => one.properties?.[name] ?? one.items ?? one.additionalProperties);
+    schemas = inner.flatMap((one) => (typeof one === 'object' ? variantsOf(one) : []));
   }
-  return Object.keys((schema as { properties?: object }).properties ?? {});
+  return schemas.flatMap((one) => Object.keys(one.properties ?? {}));
+}
+
+interface SchemaNode {
+  properties?: Record<string, SchemaNode>;
+  items?: SchemaNode;
+  additionalProperties?: SchemaNode | boolean;
+  anyOf?: SchemaNode[];
+  oneOf?: SchemaNode[];
+}
+
+function variantsOf(schema: SchemaNode): SchemaNode[] {
+  return schema.anyOf ?? schema.oneOf ?? [schema];
 }
 
 function isIssuer(text: string): boolean {

@@ -107,14 +107,16 @@ function settingsOf(schema: Schema, path: string): string[] {
   const rows: string[] = [];
   for (const [name, member] of Object.entries(schema.properties ?? {})) {
     const at = path === '' ? name : `${path}.${name}`;
-    const inner = member.properties ? [member] : member.items ? variantsOf(member.items) : [];
+    const named = typeof member.additionalProperties === 'object' ? member.additionalProperties : undefined;
+    const below = member.items ?? named;
+    const inner = member.properties ? [member] : below ? variantsOf(below) : [];
     const byDefault =
       member.default === undefined || typeof member.default === 'object' ? '' : `\`${JSON.stringify(member.default)}\``;
     const needed = schema.required?.includes(name) && member.default === undefined ? '**required**' : byDefault;
     rows.push(`| \`${at}\` | ${typeOf(member)} | ${needed} | ${(member.description ?? '').replaceAll('|', '\\|')} |`);
     const seen = new Set<string>();
     for (const variant of inner.length > 0 ? inner : variantsOf(member)) {
-      for (const row of settingsOf(variant, member.items ? `${at}[]` : at)) {
+      for (const row of settingsOf(variant, member.items ? `${at}[]` : named ? `${at}.NAME` : at)) {
         if (!seen.has(row)) rows.push(row);
         seen.add(row);
       }

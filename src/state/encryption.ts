@@ -1,12 +1,13 @@
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto';
 import { assert, BrokerError } from '../core/errors.js';
+import type { Secret } from '../core/secret.js';
 
 const KEY_BYTES = 32;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
 /** What rests in Redis encrypted, and what only has to be ours. Each purpose has keys of its own. */
-export type Purpose = 'key-ring' | 'cell-key' | 'answer' | 'lock' | 'bundle';
+export type Purpose = 'key-ring' | 'cell-key' | 'answer' | 'lock' | 'bundle' | 'backend';
 
 /**
  * AES-256-GCM and HMAC-SHA-256 under keys derived from the root key, bound to a cell, a purpose and a place. What was moved, changed or
@@ -57,6 +58,11 @@ export class Encryption {
     const expected = this.#mac(purpose, place, text);
     if (mac.length !== expected.length || !timingSafeEqual(mac, expected)) throw tampered(purpose, place);
     return text;
+  }
+
+  /** The same for the same value at the same place; without the root key nothing is learned from it. */
+  fingerprint(purpose: Purpose, place: string, value: Secret<string>): string {
+    return this.#mac(purpose, place, value.expose()).toString('base64url');
   }
 
   #mac(purpose: Purpose, place: string, text: string): Buffer {

@@ -7,6 +7,7 @@ const EXPOSES = [
   'src/edge/http/routes/oauth.ts',
   'src/main/cli/run.ts',
   'src/main/cli/token.ts',
+  'src/state/encryption.ts',
 ];
 
 describe('Secret', () => {

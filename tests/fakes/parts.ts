@@ -88,6 +88,7 @@ export function fakeParts(options: FakePartsOptions = {}): FakeParts {
     policies,
     signer: fakeSigner(),
     keys: new FakeKeyRing(),
+    backends: { get: () => undefined, all: () => [], close: async () => undefined },
     ledger: stores.ledger,
     views: stores.views,
     feed: stores.feed,
