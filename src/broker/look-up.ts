@@ -2,9 +2,8 @@ import type { AuditRecord } from '../core/audit.js';
 import { BrokerError } from '../core/errors.js';
 import { isId } from '../core/ids.js';
 import { type DeadBecause, deadBecause, type LeaseRecord } from '../core/lease.js';
-import { isBefore } from '../core/position.js';
 import type { TaskRecord } from '../core/task.js';
-import type { AuditFilter, FeedReader, LockRecord, Page, RevocationRecord } from '../state/stores.js';
+import type { AuditFilter, LockRecord, Page, RevocationRecord } from '../state/stores.js';
 import type { Caller } from './caller.js';
 import { isOwnToken, readOwnToken } from './own-token.js';
 import type { Parts } from './parts.js';
@@ -71,57 +70,6 @@ export async function listLeases(
       return parts.views.leases({ ...filter, task: reach.task.id, ...own });
     }
     return parts.views.leases({ ...filter, agent: caller.name });
-  });
-}
-
-/** A revocation, how far its enumeration is, and its receipt: a signed statement of what is known so far. */
-export async function getRevocation(
-  parts: Parts,
-  caller: Caller,
-  id: string,
-): Promise<{ revocation: RevocationRecord; readers: ReaderState[]; receipt: string }> {
-  return recordingRefusals(parts, caller, { action: 'get_revocation', detail: { revocation: id } }, async () => {
-    const found = mayOperate(parts, caller, 'view') && isId('rev', id) ? await parts.views.revocation(id) : undefined;
-    if (!found) throw notFound('revocation', id);
-    const readers = (await parts.feed.readers()).map((reader) => readerState(reader, found));
-    return { revocation: found, readers, receipt: receiptOf(parts, found, readers) };
-  });
-}
-
-export interface ReaderState {
-  name: string;
-  resources: string[];
-  acknowledged: boolean;
-}
-
-function readerState(reader: FeedReader, revocation: RevocationRecord): ReaderState {
-  const { position } = revocation;
-  return {
-    name: reader.name,
-    resources: reader.resources,
-    acknowledged: position !== undefined && !isBefore(reader.position, position),
-  };
-}
-
-/** What was revoked, which enforcement points acknowledged, which are silent, what remains and until when. */
-function receiptOf(parts: Parts, revocation: RevocationRecord, readers: ReaderState[]): string {
-  const { id, selector, reason, by, createdAtMs, position, found, done, untilMs } = revocation;
-  return parts.signer.sign(parts.keys.active(), 'mayfly-receipt+jwt', {
-    iss: parts.settings.issuer,
-    iat: Math.floor(parts.clock.now() / 1000),
-    jti: id,
-    revocation: {
-      selector,
-      reason,
-      by,
-      at: new Date(createdAtMs).toISOString(),
-      position,
-      found,
-      enumeration: done ? 'finished' : 'running',
-      effective_until: untilMs === undefined ? undefined : new Date(untilMs).toISOString(),
-      acknowledged: readers.filter((reader) => reader.acknowledged).map((reader) => reader.name),
-      silent: readers.filter((reader) => !reader.acknowledged).map((reader) => reader.name),
-    },
   });
 }
 

@@ -1,5 +1,8 @@
+import type { LeaseRecord } from '../core/lease.js';
 import { isBefore, ORIGIN } from '../core/position.js';
-import { selects } from '../core/selector.js';
+import { type Selector, selects } from '../core/selector.js';
+import type { EpochMs } from '../core/time.js';
+import type { RevocationHit } from '../state/stores.js';
 import type { Parts } from './parts.js';
 import { systemRecord } from './refusal.js';
 
@@ -16,14 +19,13 @@ export async function runRevocation(parts: Parts, id: string): Promise<void> {
     const page = await parts.views.leases({ ...(fromCursor && { cursor: fromCursor }), limit: PAGE });
     const { selector, position = ORIGIN } = revocation;
     const reason = `revocation ${id}`;
-    // What was decided after the revocation is none of its business (a lock forbids it anyway). What an earlier worker moved
-    // before it died is counted now.
-    const hits = page.items.filter(
-      (lease) =>
-        (lease.state !== 'revoked' || lease.revokedReason === reason) &&
-        isBefore(lease.position, position) &&
-        selects(selector, lease),
-    );
+    const hits: LeaseRecord[] = [];
+    for (const lease of page.items) {
+      // What was decided after the revocation is none of its business (a lock forbids it anyway). What an earlier worker moved
+      // before it died is counted now.
+      if (lease.state === 'revoked' && lease.revokedReason !== reason) continue;
+      if (isBefore(lease.position, position) && (await isHit(parts, selector, lease))) hits.push(lease);
+    }
     if (hits.length > 0) {
       await parts.ledger.revokeLeases({
         leaseIds: hits.map((lease) => lease.id),
@@ -40,16 +42,37 @@ export async function runRevocation(parts: Parts, id: string): Promise<void> {
       id,
       fromCursor,
       cursor: page.cursor ?? fromCursor,
-      found: {
-        leases: hits.filter((lease) => lease.kind === 'token').length,
-        credentials: hits.filter((lease) => lease.kind === 'credential').length,
-        tasks: new Set(hits.map((lease) => lease.taskId)).size,
-        agents: new Set(hits.map((lease) => lease.agent)).size,
-      },
+      hit: hitOf(parts, hits),
       done,
       nowMs: parts.clock.now(),
       ...(done && { audit: systemRecord(parts, 'revocation.finished', { detail: { revocation: id } }) }),
     });
     revocation = await parts.views.revocation(id);
   }
+}
+
+/** A credential got with a delegated token dies with the leases above it; a token below one is told by its own path. */
+async function isHit(parts: Parts, selector: Selector, lease: LeaseRecord): Promise<boolean> {
+  if (selects(selector, lease)) return true;
+  if (lease.kind === 'token' || !lease.path.some((id) => id.startsWith('lse_'))) return false;
+  const found = await parts.views.leaseWithAbove(lease.id);
+  return found?.leases.some((above) => selects(selector, above)) ?? false;
+}
+
+function hitOf(parts: Parts, hits: readonly LeaseRecord[]): RevocationHit {
+  const resources = parts.policies.current()?.bundle.resources;
+  const remains: Record<string, EpochMs> = {};
+  for (const { resource, expiresAtMs } of hits) {
+    if (resource === undefined) continue;
+    // While no bundle is loaded nobody can say how it is enforced; the worst is assumed.
+    if (resources && resources.get(resource)?.enforcement !== 'expiry-only') continue;
+    remains[resource] = Math.max(expiresAtMs, remains[resource] ?? 0);
+  }
+  return {
+    leases: hits.filter((lease) => lease.kind === 'token').length,
+    credentials: hits.filter((lease) => lease.kind === 'credential').length,
+    tasks: [...new Set(hits.flatMap((lease) => lease.taskId ?? []))],
+    agents: [...new Set(hits.map((lease) => lease.agent))],
+    remains,
+  };
 }

@@ -210,6 +210,10 @@ export interface RevocationReply {
   done: boolean;
   finished_at?: string;
   found?: { leases: number; tasks: number; agents: number; credentials: number };
+  /** Where what was hit can only expire, and when the last of it does. */
+  remains?: { resource: string; until: string }[];
+  /** Enforcement points: who acknowledged it, and who is silent. */
+  readers?: { name: string; resources: string[]; acknowledged: boolean }[];
   /** A signed JWT: what was revoked, who acknowledged, what remains. */
   receipt?: string;
 }

@@ -199,9 +199,24 @@ export const KEY_DOCS: readonly KeyDoc[] = [
   {
     name: 'revocation:<id>',
     type: 'hash',
-    content: 'a revocation: record (JSON), position, end, progress of its enumeration',
+    content: 'a revocation: record (JSON), position, end, progress of its enumeration, what only expires and when',
     life: '40 days',
     loss: 'its progress is unknown; its feed entry works as ever',
+  },
+  {
+    name: 'revocation:<id>:tasks',
+    type: 'string',
+    content:
+      'HyperLogLog of the tasks its enumeration came across, to count each once (beyond some hundreds to within 1 %)',
+    life: 'of the enumeration',
+    loss: 'its number of tasks begins anew',
+  },
+  {
+    name: 'revocation:<id>:agents',
+    type: 'string',
+    content: 'HyperLogLog of the agents its enumeration came across, likewise',
+    life: 'of the enumeration',
+    loss: 'its number of agents begins anew',
   },
   { name: 'revocations', type: 'sorted set', content: 'revocations by time', life: '40 days', loss: 'lists are empty' },
   {
@@ -365,6 +380,14 @@ export class Keys {
 
   revocation(id: string): string {
     return `${this.#tag}revocation:${id}`;
+  }
+
+  revokedTasks(id: string): string {
+    return `${this.#tag}revocation:${id}:tasks`;
+  }
+
+  revokedAgents(id: string): string {
+    return `${this.#tag}revocation:${id}:agents`;
   }
 
   bundle(digest: string): string {

@@ -85,12 +85,18 @@ async function liftLock(
 
 async function advanceRevocation(
   cell: Cell,
-  { id, fromCursor, cursor, found, done, nowMs, audit }: Parameters<Ledger['advanceRevocation']>[0],
+  { id, fromCursor, cursor, hit, done, nowMs, audit }: Parameters<Ledger['advanceRevocation']>[0],
 ): ReturnType<Ledger['advanceRevocation']> {
+  const { keys, limits } = cell;
+  const remains = Object.entries(hit.remains);
   const [outcome] = (await cell.line.run(
     'advance-revocation',
-    [cell.keys.revocation(id), cell.keys.named('due')],
-    [id, fromCursor, cursor, JSON.stringify(found), done ? '1' : ''],
+    [keys.revocation(id), keys.named('due'), keys.revokedTasks(id), keys.revokedAgents(id)],
+    [
+      ...[id, fromCursor, cursor, done ? '1' : '', hit.leases, hit.credentials, limits.listMs],
+      ...[hit.tasks.length, hit.agents.length, remains.length],
+      ...[...hit.tasks, ...hit.agents, ...remains.flat()],
+    ],
     { nowMs, audit },
   )) as ['advanced' | 'moved_on' | 'not_found'];
   return { outcome };

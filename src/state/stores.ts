@@ -179,12 +179,15 @@ export interface Ledger {
     audit: AuditRecord;
   }): Promise<{ outcome: 'requested' | 'lifted' } | NotThere>;
 
-  /** Progress of a revocation's enumeration: compare-and-set on its cursor, so that two workers never count twice. */
+  /**
+   * Progress of a revocation's enumeration: compare-and-set on its cursor, so that two workers never count twice. What a page hit is added to
+   * what was found; a task or an agent that several pages name counts once.
+   */
   advanceRevocation(write: {
     id: string;
     fromCursor: string;
     cursor: string;
-    found: { leases: number; tasks: number; agents: number; credentials: number };
+    hit: RevocationHit;
     done: boolean;
     nowMs: EpochMs;
     audit?: AuditRecord;
@@ -335,8 +338,19 @@ export interface RevocationRecord {
   untilMs?: EpochMs;
   cursor?: string;
   found?: { leases: number; tasks: number; agents: number; credentials: number };
+  /** Where what was hit can only expire: resource to its latest end. */
+  remains?: Record<string, EpochMs>;
   done?: boolean;
   finishedAtMs?: EpochMs;
+}
+
+/** What one page of an enumeration hit (at most 500 leases). */
+export interface RevocationHit {
+  leases: number;
+  credentials: number;
+  tasks: string[];
+  agents: string[];
+  remains: Record<string, EpochMs>;
 }
 
 /** Questions; they change nothing. */

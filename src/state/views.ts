@@ -9,6 +9,8 @@ import { timeOf } from './token-record.js';
 const PAGE_MAX = 500;
 /** Pages of an index looked through for one page of a list whose filter leaves little over. */
 const STEPS_MAX = 20;
+/** Fields of a revocation: where what it hit can only expire, and when the last of it does. */
+const REMAINS = 'remains:';
 
 /** The questions. They change nothing and need no epoch; what decides is read through `Ledger.read`. */
 export function redisViews(cell: Cell, cellKey: Uint8Array): Views {
@@ -110,14 +112,25 @@ export function redisViews(cell: Cell, cellKey: Uint8Array): Views {
 
 async function readRevocation(cell: Cell, id: string): Promise<RevocationRecord | undefined> {
   const fields = await cell.line.ask((client) => client.hgetall(cell.keys.revocation(id)));
-  const { record, position, until, cursor, found, done, finished } = fields;
+  const { record, position, until, cursor, leases, credentials, tasks, agents, done, finished } = fields;
   if (record === undefined || position === undefined) return undefined;
+  const remains = Object.entries(fields).flatMap(([name, ends]) =>
+    name.startsWith(REMAINS) ? [[name.slice(REMAINS.length), Number(ends)]] : [],
+  );
   return {
     ...(JSON.parse(record) as RevocationRecord),
     position,
     untilMs: Number(until),
     cursor: cursor ?? '',
-    ...(found && { found: JSON.parse(found) }),
+    ...(leases !== undefined && {
+      found: {
+        leases: Number(leases),
+        tasks: Number(tasks ?? 0),
+        agents: Number(agents ?? 0),
+        credentials: Number(credentials),
+      },
+    }),
+    ...(remains.length > 0 && { remains: Object.fromEntries(remains) }),
     ...(done && { done: true, finishedAtMs: Number(finished) }),
   };
 }

@@ -319,13 +319,21 @@ export class FakeLedger implements Ledger {
     if (!revocation) return gone;
     if (revocation.done || (revocation.cursor ?? '') !== write.fromCursor) return { outcome: 'moved_on' };
     revocation.cursor = write.cursor;
-    const { found = { leases: 0, tasks: 0, agents: 0, credentials: 0 } } = revocation;
+    const { hit } = write;
+    const seen = this.#line.state.revoked.get(write.id) ?? { tasks: new Set(), agents: new Set() };
+    this.#line.state.revoked.set(write.id, seen);
+    for (const task of hit.tasks) seen.tasks.add(task);
+    for (const agent of hit.agents) seen.agents.add(agent);
     revocation.found = {
-      leases: found.leases + write.found.leases,
-      tasks: found.tasks + write.found.tasks,
-      agents: found.agents + write.found.agents,
-      credentials: found.credentials + write.found.credentials,
+      leases: (revocation.found?.leases ?? 0) + hit.leases,
+      tasks: seen.tasks.size,
+      agents: seen.agents.size,
+      credentials: (revocation.found?.credentials ?? 0) + hit.credentials,
     };
+    for (const [resource, endMs] of Object.entries(hit.remains)) {
+      const lastMs = Math.max(endMs, revocation.remains?.[resource] ?? 0);
+      revocation.remains = { ...revocation.remains, [resource]: lastMs };
+    }
     if (write.done) {
       revocation.done = true;
       revocation.finishedAtMs = write.nowMs;

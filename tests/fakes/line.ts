@@ -56,6 +56,8 @@ export interface LineState {
   due: Map<string, Due>;
   audit: (AuditRecord & { pos?: Position })[];
   readers: Map<string, FeedReader>;
+  /** Who the enumeration of a revocation came across. */
+  revoked: Map<string, { tasks: Set<string>; agents: Set<string> }>;
   once: Map<string, EpochMs>;
   claims: Map<string, { bodyDigest: string; answer?: string; untilMs: EpochMs }>;
 }
@@ -131,6 +133,7 @@ export class Line {
       due: new Map(),
       audit: [],
       readers: new Map(),
+      revoked: new Map(),
       once: new Map(),
       claims: new Map(),
     };

@@ -364,7 +364,7 @@ export async function runRevocation(hands: Hands, id: string): Promise<void> {
       id,
       fromCursor: from,
       cursor: page.cursor ?? 'end',
-      found: { leases: 0, tasks: 0, agents: 0, credentials: 0 },
+      hit: { leases: 0, credentials: 0, tasks: [], agents: [], remains: {} },
       done: page.cursor === undefined,
       nowMs: hands.clock.now(),
     });

@@ -1,7 +1,7 @@
 import { newId } from '../../src/core/ids.js';
 import { comparePositions, ORIGIN } from '../../src/core/position.js';
 import type { Match } from '../../src/core/revocations.js';
-import type { FeedFrame, LockRecord } from '../../src/state/stores.js';
+import type { FeedFrame, LockRecord, RevocationRecord } from '../../src/state/stores.js';
 import { STORE_NAMES, STORES, type Store } from './servers.js';
 import { OPENER, openWorld, type World } from './world.js';
 
@@ -78,19 +78,48 @@ describe.each(STORE_NAMES)('revocations, locks and the feed on %s', (name) => {
   it('progress moves from cursor to cursor, so two workers never count twice', async () => {
     const id = newId('rev', 'a', world.clock.now());
     await revoke([{ client: 'x' }], undefined, id);
-    const found = { leases: 500, tasks: 1, agents: 1, credentials: 0 };
+    const hit = { leases: 500, credentials: 2, tasks: ['t1', 't2'], agents: ['a'], remains: {} };
     const advance = (fromCursor: string, cursor: string, done = false) =>
-      world.ledger.advanceRevocation({ id, fromCursor, cursor, found, done, nowMs: world.clock.now() });
+      world.ledger.advanceRevocation({ id, fromCursor, cursor, hit, done, nowMs: world.clock.now() });
     expect(await advance('', 'a')).toEqual({ outcome: 'advanced' });
     expect(await advance('', 'a')).toEqual({ outcome: 'moved_on' });
     expect(await advance('a', '', true)).toEqual({ outcome: 'advanced' });
     expect(await advance('', 'x')).toEqual({ outcome: 'moved_on' });
-    expect(await world.views.revocation(id)).toMatchObject({ found, done: true, finishedAtMs: world.clock.now() });
+    expect(await world.views.revocation(id)).toMatchObject({
+      found: { leases: 1_000, credentials: 4, tasks: 2, agents: 1 },
+      done: true,
+      finishedAtMs: world.clock.now(),
+    });
     expect(
-      await world.ledger.advanceRevocation({ id: 'none', fromCursor: '', cursor: '', found, done: false, nowMs: 0 }),
+      await world.ledger.advanceRevocation({ id: 'none', fromCursor: '', cursor: '', hit, done: false, nowMs: 0 }),
     ).toEqual({
       outcome: 'not_found',
     });
+  });
+
+  it('what pages hit adds up; a task or an agent that several pages name counts once', async () => {
+    const id = newId('rev', 'a', world.clock.now());
+    await revoke([{ client: 'x' }], undefined, id);
+    expect(await world.views.revocation(id)).not.toHaveProperty('found');
+    const PAGES = 8;
+    for (let page = 0; page < PAGES; page++) {
+      const tasks = Array.from({ length: 100 }, (_, at) => `tsk_a_${page * 50 + at}`);
+      const ends = 1_000 * ((page * 3) % PAGES);
+      const hit = {
+        leases: 400,
+        credentials: page,
+        tasks,
+        agents: [`agent-${page % 3}`],
+        remains: page > 1 ? { [`https://r${page % 2}.example`]: ends } : {},
+      };
+      const [fromCursor, cursor] = [page === 0 ? '' : String(page), String(page + 1)];
+      await world.ledger.advanceRevocation({ id, fromCursor, cursor, hit, done: page === PAGES - 1, nowMs: 0 });
+    }
+    const { found, remains } = (await world.views.revocation(id)) as RevocationRecord;
+    expect(found).toEqual({ leases: 3_200, credentials: 28, tasks: expect.any(Number), agents: 3 });
+    // 450 different ones; they are counted in constant memory, to within a percent or so.
+    expect(Math.abs((found?.tasks ?? 0) - 450)).toBeLessThan(10);
+    expect(remains).toEqual({ 'https://r0.example': 6_000, 'https://r1.example': 7_000 });
   });
 
   it('a lock is read by every broker until it is lifted or expires', async () => {

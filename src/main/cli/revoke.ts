@@ -43,6 +43,9 @@ async function act(pairs: string[], command: Command, verb: 'stop' | 'revoke'): 
   const dry = await api.preview(selector);
   sayPreview(dry.preview);
   for (const warning of dry.warnings) say(`Warning: ${warning}`);
+  if (!flags.yes && !process.stdin.isTTY) {
+    throw new UsageError('Nothing was done: nobody is there to be asked. Add --yes to act.');
+  }
   const reason = flags.reason ?? (await ask('Reason for the record: '));
   if (!reason) throw new UsageError('A reason goes into the record: --reason TEXT.');
   if (!flags.yes && (await ask(`${verb === 'stop' ? 'Stop' : 'Revoke'} now? [y/N] `)).toLowerCase() !== 'y') {
@@ -59,7 +62,7 @@ async function act(pairs: string[], command: Command, verb: 'stop' | 'revoke'): 
       : await mayfly.revocations.make(selector, reason);
   if (!made.revocation) throw new Error('the broker answered without a revocation');
   say(`Effective now${made.lock ? `; lock ${made.lock.id}` : ''}.`);
-  const done = await followProgress(mayfly, made.revocation);
+  const done = await followProgress(mayfly, made.revocation, made.preview);
   const whole = { ...done, ...(made.lock && { lock: made.lock.id }) } as unknown as Row;
   // The receipt is for machines; a person asks for it with -o json or --field receipt.
   const { receipt, readers, ...short } = whole;
@@ -93,22 +96,28 @@ function sayPreview(preview: PreviewReply): void {
   }
 }
 
-/** The enumeration behind it, which changes nothing about its being effective. */
-async function followProgress(mayfly: Mayfly, made: RevocationReply): Promise<RevocationReply> {
-  const bar = process.stderr.isTTY;
+const BAR_WIDTH = 20;
+
+/** The enumeration behind it, which changes nothing about its being effective; measured by what the preview counted. */
+async function followProgress(mayfly: Mayfly, made: RevocationReply, preview: PreviewReply): Promise<RevocationReply> {
+  const whole = Math.max(1, preview.leases + preview.credentials);
   for (let waits = 0; ; waits++) {
     const now = await mayfly.revocations.get(made.id);
     const { leases = 0, credentials = 0, agents = 0 } = now.found ?? {};
-    if (bar)
-      process.stderr.write(
-        `\r${now.done ? '[##########]' : `[${'#'.repeat(waits % 10).padEnd(10)}]`} ${leases} tokens, ${credentials} credentials, ${agents} agents`,
-      );
+    if (process.stderr.isTTY) {
+      // Full only when it is: the preview may have stopped counting, and leases may have ended since.
+      const filled = now.done
+        ? BAR_WIDTH
+        : Math.min(BAR_WIDTH - 1, Math.floor((BAR_WIDTH * (leases + credentials)) / whole));
+      const bar = '#'.repeat(filled).padEnd(BAR_WIDTH);
+      process.stderr.write(`\r[${bar}] ${leases} tokens, ${credentials} credentials, ${agents} agents`);
+    }
     if (now.done) {
-      if (bar) process.stderr.write('\n');
+      if (process.stderr.isTTY) process.stderr.write('\n');
       return now;
     }
     if (waits > 600) {
-      say(`Still enumerating; it goes on by itself: mayfly revoke is effective already. (${made.id})`);
+      say(`Still enumerating; it goes on by itself, and is effective already. (${made.id})`);
       return now;
     }
     await delay(100);

@@ -93,6 +93,8 @@ describe('the keys', () => {
     keys.profile('X'),
     keys.credential('X'),
     keys.revocation('X'),
+    keys.revokedTasks('X'),
+    keys.revokedAgents('X'),
     keys.bundle('X'),
     keys.once('X'),
     keys.idempotency('X'),

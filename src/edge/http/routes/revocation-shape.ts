@@ -49,7 +49,11 @@ export const revocationShape = z.strictObject({
   found: z
     .strictObject({ leases: z.int(), tasks: z.int(), agents: z.int(), credentials: z.int() })
     .optional()
-    .meta({ description: 'Enumerated so far' }),
+    .meta({ description: 'Enumerated so far; numbers of tasks and agents beyond some hundreds to within one percent' }),
+  remains: z
+    .array(z.strictObject({ resource: z.string(), until: moment }))
+    .optional()
+    .meta({ description: 'Where what was hit can only expire, and when the last of it does' }),
 });
 
 export function revocationOnWire(revocation: RevocationRecord): z.output<typeof revocationShape> {
@@ -64,6 +68,9 @@ export function revocationOnWire(revocation: RevocationRecord): z.output<typeof 
     done: revocation.done ?? false,
     finished_at: instant(revocation.finishedAtMs),
     found: revocation.found,
+    remains:
+      revocation.remains &&
+      Object.entries(revocation.remains).map(([resource, endMs]) => ({ resource, until: instant(endMs) })),
   });
 }
 

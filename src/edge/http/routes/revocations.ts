@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { getRevocation, listRevocations } from '../../../broker/look-up.js';
+import { listRevocations } from '../../../broker/look-up.js';
+import { getRevocation } from '../../../broker/receipt.js';
 import { revoke } from '../../../broker/revoke.js';
 import { onlyOnce } from '../only-once.js';
 import { defineRoute, json, type Route } from '../route.js';

@@ -1,0 +1,132 @@
+import type { Caller } from '../../../src/broker/caller.js';
+import { work } from '../../../src/broker/work.js';
+import { newId } from '../../../src/core/ids.js';
+import type { LeaseRecord } from '../../../src/core/lease.js';
+import type { TaskRecord } from '../../../src/core/task.js';
+import { type FakeParts, type FakePartsOptions, fakeParts } from '../../fakes/parts.js';
+import { ORCHESTRATOR, ORDERS, REFUNDS } from '../../fakes/policy.js';
+
+export const OPERATOR: Caller = {
+  principal: {
+    kind: 'person',
+    identity: {
+      kind: 'person',
+      proof: 'operator-token',
+      issuer: 'https://people.example',
+      subject: 'alice',
+      roles: ['operator'],
+      issuedAtMs: 0,
+      expiresAtMs: Number.MAX_SAFE_INTEGER,
+      keyId: 'people#1',
+    },
+  },
+  name: 'https://people.example#alice',
+  bound: true,
+  binding: 'dpop',
+  requestId: 'req_1',
+};
+
+/** Verbs on one broker in memory; jobs are caught, and run when a test says so. */
+export interface VerbWorld extends FakeParts {
+  openTask(more?: Partial<TaskRecord>): Promise<TaskRecord>;
+  /** A token lease as a mint commits it now; `more` is what is otherwise about it. */
+  give(task: TaskRecord, more?: Partial<LeaseRecord>): Promise<LeaseRecord>;
+  lease(id: string): LeaseRecord;
+}
+
+export async function openVerbWorld(options: FakePartsOptions = {}): Promise<VerbWorld> {
+  const parts = fakeParts({
+    settings: { quotas: { leasesPerTask: 1e6, leasesPerAgent: 1e6, perTree: 1e6 } },
+    ...options,
+  });
+  const { clock, ledger, line, settings } = parts;
+  await parts.schedule.start((job) => work(parts, job));
+  const audit = (type: 'task.opened' | 'token.minted') => ({
+    id: newId('dec', settings.cell, clock.now()),
+    atMs: clock.now(),
+    type,
+    actor: {},
+  });
+  const basisOf = async (taskId?: string) => {
+    const reading = await ledger.read({ ...(taskId !== undefined && { taskId }), nowMs: clock.now() });
+    if (!reading) throw new Error('nothing to read');
+    const { position, bundle, tasks } = reading;
+    return { position, bundle, generations: tasks.map((task) => task.generation) };
+  };
+  return Object.assign(parts, {
+    openTask: async (more: Partial<TaskRecord> = {}) => {
+      const id = newId('tsk', settings.cell, clock.now());
+      const basis = await basisOf(more.path?.at(-1));
+      const opened = await ledger.startTask({
+        charter: {
+          id,
+          type: 'refund',
+          params: {},
+          purpose: 'refund an order',
+          risk: 'medium',
+          opener: ORCHESTRATOR,
+          openerKind: 'orchestrator',
+          agents: [REFUNDS],
+          scope: { tools: ['orders.read'], resources: [ORDERS], secrets: [] },
+          selfOpened: false,
+          createdAtMs: clock.now(),
+          deadlineMs: clock.now() + 3_600_000,
+          onSilence: 'suspend',
+          onContextChange: 're-evaluate',
+          bundle: basis.bundle,
+          ...more,
+          path: [...(more.path ?? []), id],
+        },
+        context: {},
+        basis,
+        quotas: settings.quotas,
+        nowMs: clock.now(),
+        audit: audit('task.opened'),
+      });
+      if (!('task' in opened)) throw new Error(JSON.stringify(opened));
+      return opened.task;
+    },
+    give: async (task: TaskRecord, more: Partial<LeaseRecord> = {}) => {
+      const basis = await basisOf(task.id);
+      const lease: LeaseRecord = {
+        id: newId('lse', settings.cell, clock.now()),
+        kind: 'token',
+        taskId: task.id,
+        path: task.path,
+        agent: REFUNDS,
+        actors: [],
+        opener: task.opener,
+        owner: 'payments@example.com',
+        team: 'payments',
+        environment: 'sandbox',
+        resource: ORDERS,
+        tools: ['orders.read'],
+        position: basis.position,
+        generations: basis.generations,
+        bundle: basis.bundle,
+        keyId: 'es256-fake-1',
+        identityKeyId: 'dev.mayfly#1',
+        proof: 'jwt-svid',
+        binding: 'none',
+        state: 'active',
+        createdAtMs: clock.now(),
+        expiresAtMs: clock.now() + 300_000,
+        ...more,
+      };
+      const outcome = await ledger.commitLease({
+        lease,
+        basis,
+        quotas: settings.quotas,
+        nowMs: clock.now(),
+        audit: audit('token.minted'),
+      });
+      if (outcome.outcome !== 'committed') throw new Error(JSON.stringify(outcome));
+      return lease;
+    },
+    lease: (id: string) => {
+      const lease = line.state.leases.get(id);
+      if (!lease) throw new Error(`no lease ${id}`);
+      return lease;
+    },
+  });
+}
