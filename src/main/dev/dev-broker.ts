@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { BrokerError } from '../../core/errors.js';
 import { checkConfig, readRootKey } from '../config.js';
 import { readBundle } from '../read-bundle.js';
 import { type Running, startBroker } from '../server.js';
 import { logTo } from '../telemetry.js';
+import { makeDataFolder } from './data-folder.js';
 import { startEmbeddedRedis } from './embedded-redis.js';
 import { freePort } from './redis-process.js';
 import { type DevTrustDomain, openDevTrustDomain } from './trust-domain.js';
@@ -36,7 +37,7 @@ export interface DevBroker {
 export async function startDevBroker(options: DevOptions): Promise<DevBroker> {
   const { say } = options;
   const dataDir = resolve(options.dataDir);
-  makeFolder(dataDir);
+  makeDataFolder(dataDir);
   refuseSecond(dataDir);
   const port = options.port === 0 ? await freePort() : options.port;
   const mtlsPort = options.port === 0 ? await freePort() : port + 1;
@@ -105,16 +106,6 @@ export async function startDevBroker(options: DevOptions): Promise<DevBroker> {
   } catch (error) {
     await redis.stop();
     throw listening(error, port);
-  }
-}
-
-function makeFolder(dir: string): void {
-  try {
-    mkdirSync(dir, { recursive: true, mode: 0o700 });
-  } catch (cause) {
-    throw new BrokerError('unavailable', `The data folder ${dir} cannot be written. Choose another: --data DIR`, {
-      cause,
-    });
   }
 }
 
