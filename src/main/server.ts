@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
 import { activateOwnBundle } from '../broker/activate-bundle.js';
-import { lockKey, unlockKey } from '../broker/lock.js';
 import type { Parts } from '../broker/parts.js';
 import type { Observe } from '../core/observe.js';
 import type { Clock } from '../core/time.js';
@@ -9,6 +8,7 @@ import { type HttpDoor, openHttpDoor } from '../edge/http/server.js';
 import { takeJobs } from '../edge/jobs/jobs.js';
 import { compose } from './compose.js';
 import type { Config } from './config.js';
+import { followTrust } from './follow-trust.js';
 
 export type Role = 'all' | 'api' | 'worker';
 
@@ -58,7 +58,8 @@ export async function startBroker(options: StartOptions): Promise<Running> {
   };
   try {
     const bundle = await takeUpBundle(parts, options);
-    followKeysOfOthers(parts);
+    const trust = followTrust(parts);
+    closers.push(() => trust.close());
     const following = setInterval(() => void followOthers(parts), FOLLOW_MS);
     closers.push(() => clearInterval(following));
     if (role !== 'api') {
@@ -107,19 +108,6 @@ async function takeUpBundle(parts: Parts, options: StartOptions): Promise<Runnin
     });
   }
   return taken;
-}
-
-/** A key that left its trust bundle ends what was obtained with it; one that is back may be used again. */
-function followKeysOfOthers(parts: Parts): void {
-  const each = (event: string, work: (keyId: string) => Promise<void>) => (keyIds: string[]) => {
-    for (const keyId of keyIds) {
-      work(keyId).catch((error: unknown) => {
-        parts.observe({ event, level: 'error', keyId, problem: error instanceof Error ? error.message : 'unknown' });
-      });
-    }
-  };
-  parts.trustBundles.onKeysGone(each('key.lock_failed', (keyId) => lockKey(parts, keyId)));
-  parts.trustBundles.onKeysBack(each('key.unlock_failed', (keyId) => unlockKey(parts, keyId)));
 }
 
 async function followOthers(parts: Parts): Promise<void> {
