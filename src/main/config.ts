@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { suggestion } from '../core/did-you-mean.js';
@@ -194,16 +194,27 @@ function refuseDangerous(config: Config): Config {
   return config;
 }
 
+/** Who else may read the root key, or change it. Its group may read it: that is how a pod is handed a secret. */
+const OTHERS_MODE = 0o027;
+
 /** The root key from its file. Throws `invalid_request` when it is not 32 bytes or others may read it. */
 export function readRootKey(path: string): Uint8Array {
   let text: string;
+  let mode: number;
   try {
     text = readFileSync(path, 'utf8').trim();
+    mode = statSync(path).mode;
   } catch (cause) {
     throw new BrokerError(
       'invalid_request',
       `root_key_file: ${path} cannot be read. Make one: openssl rand -base64 32 > ${path}; chmod 600 ${path}`,
       { cause },
+    );
+  }
+  if ((mode & OTHERS_MODE) !== 0) {
+    throw new BrokerError(
+      'invalid_request',
+      `root_key_file: ${path} may be read or changed by others. Close it: chmod 600 ${path}`,
     );
   }
   const bytes = /^[0-9a-f]{64}$/i.test(text) ? Buffer.from(text, 'hex') : Buffer.from(text, 'base64');

@@ -52,7 +52,10 @@ export interface Knock {
   ): Promise<Answer>;
   introspect(token: string, as?: string): Promise<Answer>;
   /** Calls of the API with an operator token of that person, bound to a key that proves each. */
-  operator(subject: string): Promise<(method: string, path: string, body?: unknown) => Promise<Answer>>;
+  operator(
+    subject: string,
+    groups?: string[],
+  ): Promise<(method: string, path: string, body?: unknown) => Promise<Answer>>;
   /** A DPoP proof for the token endpoint, or another address of the door. */
   proof(maker: ProofMaker, path?: string, more?: Record<string, unknown>): string;
 }
@@ -131,11 +134,11 @@ export function knockAt(door: FakeDoor): Knock {
         client_assertion: knock.svid(as),
         client_assertion_type: JWT_SPIFFE,
       }),
-    async operator(subject) {
+    async operator(subject, groups = ['mayfly-operators']) {
       const maker = new ProofMaker();
       const form = {
         grant_type: EXCHANGE,
-        subject_token: knock.person(subject, ['mayfly-operators']),
+        subject_token: knock.person(subject, groups),
         subject_token_type: ID_TOKEN,
       };
       const { token: accessToken } = await knock.minted(form, { headers: { dpop: knock.proof(maker) } });
