@@ -172,7 +172,9 @@ describe('from file and environment', () => {
     });
 
     it.each(['604', '644', '666', '620'])('that others may read or change (%s) stops the start', (mode) => {
-      expect(() => readRootKey(written(bytes.toString('hex'), Number.parseInt(mode, 8)))).toThrow(/root_key_file: .* chmod 600/);
+      expect(() => readRootKey(written(bytes.toString('hex'), Number.parseInt(mode, 8)))).toThrow(
+        /root_key_file: .* chmod 600/,
+      );
     });
 
     it('that the group may read is taken: that is how a pod gets it', () => {
