@@ -274,13 +274,13 @@ function mintedRecord(asking: Asking, { lease, decision, claims }: Draft) {
     effect: 'allow' as const,
     bundle: lease.bundle,
     policyIds: decision.policyIds,
+    ...(lease.onBehalfOf && { onBehalfOf: lease.onBehalfOf }),
+    ...(lease.actors.length > 0 && { chain: [...lease.actors, lease.agent] }),
     detail: {
       tools: lease.tools,
       expires_at: new Date(lease.expiresAtMs).toISOString(),
       binding: lease.binding,
       sub: claims.sub,
-      ...(lease.onBehalfOf && { on_behalf_of: lease.onBehalfOf }),
-      ...(lease.actors.length > 0 && { actors: lease.actors }),
     },
   };
 }

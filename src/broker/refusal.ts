@@ -6,20 +6,26 @@ import type { Refusal } from '../state/stores.js';
 import { actorOf, type Caller } from './caller.js';
 import type { Parts } from './parts.js';
 
-/** What a record is about, beside who and when. */
-export type About = Partial<Omit<AuditRecord, 'id' | 'atMs' | 'type' | 'actor'>>;
+/** What a record is about, beside who asks and when: also for whom they act, and through whom it came to them. */
+export type About = Partial<Omit<AuditRecord, 'id' | 'atMs' | 'type' | 'actor'>> &
+  Pick<AuditRecord['actor'], 'onBehalfOf' | 'chain'>;
 
 /** A new record of what this caller does now. */
 export function record(parts: Parts, type: AuditType, caller: Caller | undefined, about: About = {}): AuditRecord {
   const nowMs = parts.clock.now();
+  const { onBehalfOf, chain, ...rest } = about;
   return {
     id: newId('dec', parts.settings.cell, nowMs),
     atMs: nowMs,
     type,
-    actor: caller ? actorOf(caller) : {},
+    actor: {
+      ...(caller && actorOf(caller)),
+      ...(onBehalfOf !== undefined && { onBehalfOf }),
+      ...(chain && { chain }),
+    },
     ...(caller && { requestId: caller.requestId }),
     ...(caller?.traceId && { traceId: caller.traceId }),
-    ...about,
+    ...rest,
   };
 }
 

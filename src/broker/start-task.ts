@@ -98,6 +98,7 @@ export async function startTask(
           effect: 'allow',
           bundle: reading.bundle,
           policyIds: decision.policyIds,
+          ...(charter.onBehalfOf && { onBehalfOf: charter.onBehalfOf.name }),
           detail: {
             type: charter.type,
             purpose: charter.purpose,

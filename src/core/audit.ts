@@ -41,7 +41,7 @@ export interface AuditRecord {
   id: string;
   atMs: EpochMs;
   type: AuditType;
-  /** Three identities, never mixed, and the whole actor chain. */
+  /** Three identities, never mixed, and the whole actor chain: who had the token first stands first, who holds it now last. */
   actor: { workload?: string; person?: string; model?: string; onBehalfOf?: string; chain?: string[]; proof?: string };
   task?: string;
   generation?: number;
