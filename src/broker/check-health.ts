@@ -6,6 +6,19 @@ export async function checkHealth(parts: Parts): Promise<HealthLine[]> {
   return [...(await parts.health.check()), ...trustLines(parts), keysLine(parts), policiesLine(parts)];
 }
 
+const HEALTH_FRESH_MS = 500;
+const lastLooks = new WeakMap<Parts, { atMs: number; lines: Promise<HealthLine[]> }>();
+
+/** The same for probes, which come often and from anybody: one look serves all that ask while it is fresh. */
+export function recentHealth(parts: Parts): Promise<HealthLine[]> {
+  const nowMs = parts.clock.now();
+  const last = lastLooks.get(parts);
+  if (last && nowMs >= last.atMs && nowMs - last.atMs < HEALTH_FRESH_MS) return last.lines;
+  const lines = checkHealth(parts);
+  lastLooks.set(parts, { atMs: nowMs, lines });
+  return lines;
+}
+
 /** A source that cannot be reached is no reason to stop: the keys that were fetched go on, and only a domain without any is closed. */
 function trustLines(parts: Parts): HealthLine[] {
   return parts.trustBundles.status().map(({ name, source, ok, problem, keys }) => ({
@@ -24,6 +37,7 @@ function keysLine(parts: Parts): HealthLine {
     ok: active !== undefined,
     detail: active ? `${active.kid} signs, ${keys.length} in the ring` : 'no key signs',
     ...(!active && { advice: 'mayfly key prepare, then mayfly key activate KID.' }),
+    vital: true,
   };
 }
 
@@ -36,5 +50,6 @@ function policiesLine(parts: Parts): HealthLine {
       ? `bundle ${policy.bundle.digest}, ${policy.bundle.workloads.length} workloads`
       : 'no bundle is loaded',
     ...(!policy && { advice: 'mayfly bundle activate DIR.' }),
+    vital: true,
   };
 }

@@ -68,6 +68,13 @@ export interface LeaseRecord {
   residue?: string;
 }
 
+const STUCK_ATTEMPTS = 6;
+
+/** A label, not a state: so many attempts at revoking it have failed that somebody should look. It is tried again for ever. */
+export function isStuck({ state, attempts = 0 }: Pick<LeaseRecord, 'state' | 'attempts'>): boolean {
+  return state === 'revoking' && attempts >= STUCK_ATTEMPTS;
+}
+
 /** Why a lease is not worth anything, or undefined while it is. The one function every reader uses. */
 export type DeadBecause = 'expired' | 'lease' | 'task' | 'suspended' | 'lease-above' | 'cut' | 'revocation';
 

@@ -13,6 +13,7 @@ import { activePolicies } from './active-policies.js';
 import { backendDeps } from './backend-deps.js';
 import type { Config } from './config.js';
 import { keyRing } from './key-ring.js';
+import { type Metrics, timed } from './metrics.js';
 
 export interface Composed {
   parts: Parts;
@@ -27,6 +28,7 @@ export async function compose(
     rootKey: Uint8Array;
     observe: Observe;
     role: 'all' | 'api' | 'worker';
+    metrics?: Metrics;
     clock?: Clock;
   },
 ): Promise<Composed> {
@@ -51,10 +53,11 @@ export async function compose(
       role,
     }),
   );
-  const policyEngine = await policyEngines[config.policy.kind].create(config.policy, {
+  const engine = await policyEngines[config.policy.kind].create(config.policy, {
     clock,
     onSlow: (slow) => observe({ event: 'policy.slow', level: 'warn', ...slow }),
   });
+  const policyEngine = given.metrics ? timed(engine, config.policy.kind, given.metrics) : engine;
   const cellKey = await closing([() => stores.close(), () => bundles.close()], () => stores.views.cellKey());
   const signer = localSigner();
   const keys = keyRing(stores.views);

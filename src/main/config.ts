@@ -57,20 +57,35 @@ export const configSchema = z.strictObject({
     })
     .optional()
     .describe('The listener for X.509-SVIDs: TLS 1.3 ends in the broker.'),
+  ops: z
+    .strictObject({
+      host: z.string().min(1).default('127.0.0.1').describe('Address to listen on.'),
+      port: port.default(9464).describe('Port to listen on; 0: any free one.'),
+      leaving_seconds: seconds(0, 60, 2).describe(
+        'After SIGTERM: how long new connections are still taken while `/readyz` says 503, for a balancer to look away.',
+      ),
+    })
+    .prefault({})
+    .describe('The listener for operators: `/metrics`, `/livez`, `/readyz`, `/startupz`. No client needs to reach it.'),
   redis: z
     .strictObject({
       url: z.string().min(1).optional().describe('redis:// or rediss:// address without a password in it.'),
       url_file: file.optional().describe('File with the address, password included.'),
       cluster: z.array(z.string().min(1)).min(1).max(64).optional().describe('Addresses of a Redis Cluster’s nodes.'),
+      cluster_file: file
+        .optional()
+        .describe('File with the addresses of a Redis Cluster’s nodes, one a line, the first with user and password.'),
       key_prefix: z
         .string()
         .regex(/^[a-z0-9-]{1,32}$/)
         .default('mayfly')
         .describe('First part of every key.'),
     })
-    .refine((redis) => [redis.url, redis.url_file, redis.cluster].filter((one) => one !== undefined).length === 1, {
-      error: 'needs exactly one of url, url_file and cluster',
-    })
+    .refine(
+      ({ url, url_file, cluster, cluster_file }) =>
+        [url, url_file, cluster, cluster_file].filter((one) => one !== undefined).length === 1,
+      { error: 'needs exactly one of url, url_file, cluster and cluster_file' },
+    )
     .describe('The only store of authority: Redis 7.0 or Valkey 7.2 and later, AOF on, noeviction.'),
   identity: identityConfig.describe('Who is believed.'),
   policy: policyEngines.cedar.config.prefault({}).describe('The policy engine.'),
@@ -139,6 +154,8 @@ export const ENVIRONMENT: Record<string, string[]> = {
   MAYFLY_ROOT_KEY_FILE: ['root_key_file'],
   MAYFLY_LISTEN_HOST: ['listen', 'host'],
   MAYFLY_LISTEN_PORT: ['listen', 'port'],
+  MAYFLY_OPS_HOST: ['ops', 'host'],
+  MAYFLY_OPS_PORT: ['ops', 'port'],
   MAYFLY_REDIS_URL: ['redis', 'url'],
   MAYFLY_REDIS_URL_FILE: ['redis', 'url_file'],
   MAYFLY_BUNDLE_DIR: ['bundle', 'dir'],
@@ -184,14 +201,42 @@ function refuseDangerous(config: Config): Config {
       'listen.tls: plain http outside the loopback address needs an https issuer and a proxy that ends TLS.',
     );
   }
-  if (config.redis.url !== undefined && /^[a-z+]+:\/\/[^/@]*:[^/@]+@/.test(config.redis.url)) {
+  const { url, cluster = [] } = config.redis;
+  const isTelling = (address: string) => /^[a-z+]+:\/\/[^/@]*:[^/@]+@/.test(address);
+  if (url !== undefined && isTelling(url)) {
     problems.push(
       'redis.url: a password is visible here; put the whole address into a file and name it in redis.url_file.',
+    );
+  }
+  if (cluster.some(isTelling)) {
+    problems.push(
+      'redis.cluster: a password is visible here; put the addresses into a file and name it in redis.cluster_file.',
     );
   }
   if (problems.length > 0)
     throw new BrokerError('invalid_request', 'The configuration is not safe to start with.', { problems });
   return config;
+}
+
+/** Where the store is, as `startBroker` takes it; files are read now. Throws `invalid_request` when one cannot be. */
+export function redisAddress({ redis }: Config): string | string[] {
+  const { url, url_file, cluster, cluster_file } = redis;
+  if (url !== undefined) return url;
+  if (cluster) return cluster;
+  const [name, path] = url_file === undefined ? ['cluster_file', cluster_file as string] : ['url_file', url_file];
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8').trim();
+  } catch (cause) {
+    throw new BrokerError('invalid_request', `redis.${name}: ${path} cannot be read.`, { cause });
+  }
+  const lines = text.split(/\s+/).filter((line) => line !== '');
+  const isCluster = name === 'cluster_file';
+  if (lines.length === 0 || (lines.length > 1 && !isCluster)) {
+    const wanted = isCluster ? 'the addresses of nodes, one a line' : 'one address';
+    throw new BrokerError('invalid_request', `redis.${name}: ${path} has to hold ${wanted}.`);
+  }
+  return isCluster ? lines : (lines[0] as string);
 }
 
 /** Who else may read the root key, or change it. Its group may read it: that is how a pod is handed a secret. */

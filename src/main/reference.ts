@@ -7,6 +7,7 @@ import { routes } from '../edge/http/routes/index.js';
 import { KEY_DOCS } from '../state/keys.js';
 import { program } from './cli/program.js';
 import { configSchema, ENVIRONMENT } from './config.js';
+import { METRICS, type MetricRow } from './metric-table.js';
 
 /** The generated pages of docs/reference, path to content. `npm run docs` writes them; a test keeps them equal to the code. */
 export function referencePages(): Record<string, string> {
@@ -16,6 +17,7 @@ export function referencePages(): Record<string, string> {
     'redis-keys.md': keysPage(),
     'audit-events.md': auditPage(),
     'config.md': configPage(),
+    'metrics.md': metricsPage(),
     'cli.md': commandPage(),
   };
 }
@@ -61,6 +63,24 @@ Every record is written by the same script as the change it describes, and carri
 
 | type | meaning |
 |---|---|
+${rows.join('\n')}
+`;
+}
+
+function metricsPage(): string {
+  const rows = Object.entries<MetricRow>(METRICS).map(([name, { type, help, labels }]) => {
+    const words = labels.map((label) => `\`${label}\``).join(', ');
+    return `| \`${name}\` | ${type} | ${words} | ${help} |`;
+  });
+  return `${GENERATED}
+# Metrics
+
+At \`/metrics\` of the operators' listener (\`ops\`, port 9464), in base units. A counter counts what its process did; what is said to be *of the cell*
+is the same in every process that shows it: take the maximum, not the sum. No label names an agent, a task, a lease or a SPIFFE ID. What cannot be
+read from the store at the moment is left out. Beside these, every process shows the usual \`process_…\` and \`nodejs_…\`.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
 ${rows.join('\n')}
 `;
 }

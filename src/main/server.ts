@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { activateOwnBundle } from '../broker/activate-bundle.js';
 import type { Parts } from '../broker/parts.js';
 import type { Observe } from '../core/observe.js';
@@ -9,6 +10,7 @@ import { takeJobs } from '../edge/jobs/jobs.js';
 import { compose } from './compose.js';
 import type { Config } from './config.js';
 import { followTrust } from './follow-trust.js';
+import type { Metrics } from './metrics.js';
 
 export type Role = 'all' | 'api' | 'worker';
 
@@ -22,6 +24,8 @@ export interface StartOptions {
   /** Take up a valid bundle even when it was active before (`mayfly dev`). */
   bundleAgain?: boolean;
   observe: Observe;
+  /** Where decisions are timed. */
+  metrics?: Metrics;
   clock?: Clock;
   /** PEM texts instead of the configured files (`mayfly dev`). */
   mtlsCertificate?: { cert: string; key: string };
@@ -31,6 +35,8 @@ export interface Running {
   parts: Parts;
   door?: HttpDoor;
   bundle: { outcome: string; digest?: string; active?: string };
+  /** Every connection ends with its next reply; new ones are still taken. */
+  leave(): void;
   /** Stops taking work, lets what runs finish for `graceMs`, closes everything. */
   stop(graceMs: number): Promise<void>;
 }
@@ -49,45 +55,39 @@ export async function startBroker(options: StartOptions): Promise<Running> {
     rootKey: options.rootKey,
     observe,
     role,
+    ...(options.metrics && { metrics: options.metrics }),
     ...(options.clock && { clock: options.clock }),
   });
   const { parts } = composed;
-  const closers: (() => Promise<void> | void)[] = [() => composed.close()];
-  const stop = async () => {
-    for (const close of closers.reverse()) await close();
+  const timers: NodeJS.Timeout[] = [];
+  let door: HttpDoor | undefined;
+  let trust: ReturnType<typeof followTrust> | undefined;
+  // Requests and jobs end at the same time, and use the stores until they have.
+  const stop = async (graceMs: number) => {
+    for (const timer of timers) clearInterval(timer);
+    await Promise.all([door?.close(graceMs), within(graceMs, parts.schedule.stop())]);
+    await trust?.close();
+    await composed.close();
   };
   try {
     const bundle = await takeUpBundle(parts, options);
-    const trust = followTrust(parts);
-    closers.push(() => trust.close());
-    const following = setInterval(() => void followOthers(parts), FOLLOW_MS);
-    closers.push(() => clearInterval(following));
-    if (role !== 'api') {
-      await takeJobs(parts);
-      closers.push(() => parts.schedule.stop());
-    }
-    let door: HttpDoor | undefined;
-    let graceMs = 0;
+    trust = followTrust(parts);
+    timers.push(setInterval(() => void followOthers(parts), FOLLOW_MS));
+    if (role !== 'api') await takeJobs(parts);
     if (role !== 'worker') {
-      const opened = await openHttpDoor(parts, { ...listeners(config, options.mtlsCertificate), routes });
-      door = opened;
-      closers.push(() => opened.close(graceMs));
-      const renewing = setInterval(certificateRenewal(opened, options), RENEW_MS);
-      closers.push(() => clearInterval(renewing));
+      door = await openHttpDoor(parts, { ...listeners(config, options.mtlsCertificate), routes });
+      timers.push(setInterval(certificateRenewal(door, options), RENEW_MS));
     }
-    return {
-      parts,
-      ...(door && { door }),
-      bundle,
-      stop(grace) {
-        graceMs = grace;
-        return stop();
-      },
-    };
+    return { parts, ...(door && { door }), bundle, leave: () => door?.leave(), stop };
   } catch (error) {
-    await stop();
+    await stop(0);
     throw error;
   }
+}
+
+/** A job that does not end is left to the sweeper of whoever comes next. */
+async function within(ms: number, ending: Promise<void>): Promise<void> {
+  await Promise.race([ending.catch(() => {}), delay(ms, undefined, { ref: false })]);
 }
 
 async function takeUpBundle(parts: Parts, options: StartOptions): Promise<Running['bundle']> {

@@ -29,9 +29,11 @@ export function writeCredential(lease: LeaseRecord): string[] {
     generations.join(','),
     'bundle',
     bundle,
-    // For the script that renews; the record has it too.
+    // For the script that renews, and for counting without the record; the record has them too.
     'position',
     lease.position,
+    'backend',
+    lease.backend ?? '',
   ];
 }
 

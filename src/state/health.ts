@@ -4,7 +4,7 @@ import type { Cell } from './cell.js';
 import type { Epochs } from './epochs.js';
 import type { RedisFeed } from './feed.js';
 import { MemoryTrend } from './memory-trend.js';
-import type { Health, HealthLine } from './stores.js';
+import type { Health, HealthLine, StoreFigures } from './stores.js';
 
 const CHECK_EVERY_MS = 1_000;
 const PROFILE_EVERY_MS = 60_000;
@@ -17,6 +17,7 @@ export class RedisHealth implements Health {
   readonly #auditLog: RedisAuditLog;
   readonly #close: () => Promise<void>;
   #lines: HealthLine[] = [];
+  #figures: StoreFigures | undefined;
   #problem: string | undefined = 'the store has not been looked at yet';
   #profileAtMs = Number.NEGATIVE_INFINITY;
   #profile: HealthLine[] = [];
@@ -37,7 +38,9 @@ export class RedisHealth implements Health {
     await this.check();
     this.#timer = setInterval(() => {
       this.#checking ??= this.#look()
-        .catch(() => {})
+        .catch(() => {
+          this.#figures = undefined;
+        })
         .finally(() => {
           this.#checking = undefined;
         });
@@ -50,13 +53,20 @@ export class RedisHealth implements Health {
       await this.#look();
       return this.#lines;
     } catch (error) {
+      this.#figures = undefined;
       const detail = error instanceof Error ? error.message : String(error);
-      return [{ name: 'redis', ok: false, detail, advice: 'Is Redis running, and can this broker reach it?' }];
+      return [
+        { name: 'redis', ok: false, detail, advice: 'Is Redis running, and can this broker reach it?', vital: true },
+      ];
     }
   }
 
   grantsClosed(): string | undefined {
     return this.#epochs.closed ?? this.#problem;
+  }
+
+  figures(): StoreFigures | undefined {
+    return this.#figures;
   }
 
   async stop(): Promise<void> {
@@ -77,9 +87,10 @@ export class RedisHealth implements Health {
     }
     const skewMs = Math.abs(clock.now() - line.redisNowMs());
     const backlogMs = await this.#auditLog.backlogMs();
-    const due = await line.ask((client) =>
-      client.zcount(this.#cell.keys.named('due'), '-inf', clock.now() - limits.sweepGraceMs),
-    );
+    const overdueByMs = clock.now() - limits.sweepGraceMs;
+    const due = await line.ask((client) => client.zcount(this.#cell.keys.named('due'), '-inf', overdueByMs));
+    const [, oldestMs] =
+      due === 0 ? [] : await line.ask((client) => client.zrange(this.#cell.keys.named('due'), '0', '0', 'WITHSCORES'));
     const memory = memoryOf(info);
     const share = memory.limit > 0 ? memory.used / memory.limit : 0;
     this.#trend.note(memory.used, performance.now());
@@ -87,6 +98,15 @@ export class RedisHealth implements Health {
     const position = this.#feed.position();
     const isBehind = this.#headBefore !== undefined && isBefore(position, this.#headBefore);
     this.#headBefore = await this.#feed.head();
+    this.#figures = {
+      memoryUsedBytes: memory.used,
+      memoryLimitBytes: memory.limit,
+      auditBacklogMs: backlogMs,
+      overdue: due,
+      overdueMs: oldestMs === undefined ? 0 : Math.max(overdueByMs - Number(oldestMs), 0),
+      clockSkewMs: skewMs,
+      epoch: this.#epochs.epoch,
+    };
     this.#lines = [
       ...this.#profile,
       {
@@ -100,6 +120,7 @@ export class RedisHealth implements Health {
         ok: skewMs <= limits.clockSkewMsMax,
         detail: `${Math.round(skewMs)} ms from Redis' clock`,
         advice: 'Synchronise the clocks of this machine and of Redis.',
+        vital: true as const,
       },
       {
         name: 'audit backlog',
@@ -117,6 +138,7 @@ export class RedisHealth implements Health {
         ok: !isBehind,
         detail: isBehind ? `at ${position}, behind the head of a second ago` : `at ${position}`,
         advice: "This broker's own copy of the feed does not move: look for `state.` and `redis.` events in its log.",
+        vital: true as const,
       },
       { name: 'due work', ok: due === 0, detail: `${due} overdue`, advice: 'Run a worker (--role all or worker).' },
     ].map(withoutIdleAdvice);

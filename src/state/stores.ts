@@ -1,5 +1,5 @@
 import type { AuditRecord } from '../core/audit.js';
-import type { LeaseRecord } from '../core/lease.js';
+import type { LeaseRecord, LeaseState } from '../core/lease.js';
 import type { Position } from '../core/position.js';
 import type { FeedEntry, Match } from '../core/revocations.js';
 import type { Selector } from '../core/selector.js';
@@ -381,6 +381,8 @@ export interface Views {
   }): Promise<Page<LeaseRecord>>;
   /** A lease with what is above it, as deadBecause wants it; one script. */
   leaseWithAbove(id: string): Promise<LeaseWithAbove | undefined>;
+  /** How many credentials each backend has in each state. One short read per 500 of them. */
+  credentialCounts(): Promise<CredentialCount[]>;
   locks(nowMs: EpochMs): Promise<LockRecord[]>;
   lock(id: string): Promise<LockRecord | undefined>;
   revocation(id: string): Promise<RevocationRecord | undefined>;
@@ -502,6 +504,8 @@ export interface Health {
   check(): Promise<HealthLine[]>;
   /** Why grants are closed, or undefined while they are open. */
   grantsClosed(): string | undefined;
+  /** The numbers behind the last check, which is a second old at most; undefined while the store does not answer. Asks nobody. */
+  figures(): StoreFigures | undefined;
   close(): Promise<void>;
 }
 
@@ -511,4 +515,32 @@ export interface HealthLine {
   detail: string;
   /** What to do about it. */
   advice?: string;
+  /**
+   * Without it this broker can do nothing for anybody, and another one perhaps can: it is not ready. All else closes grants at most, and stays
+   * ready: whoever comes to revoke has to find a way in.
+   */
+  vital?: true;
+}
+
+/** What the store looks like, in numbers. */
+export interface StoreFigures {
+  memoryUsedBytes: number;
+  /** Redis' own limit, or the machine's where it has none. */
+  memoryLimitBytes: number;
+  /** How long the oldest audit record has waited to be moved to a file. */
+  auditBacklogMs: number;
+  /** Due work that nobody has come for in time, and for how long the oldest of it has waited. */
+  overdue: number;
+  overdueMs: number;
+  clockSkewMs: number;
+  epoch: number;
+}
+
+/** Credentials that are not closed, of one backend in one state. */
+export interface CredentialCount {
+  backend: string;
+  state: LeaseState;
+  count: number;
+  /** Of these: revoking for so many attempts that somebody should look. */
+  stuck: number;
 }

@@ -1,5 +1,6 @@
 import { isTerminal, type TaskRecord } from '../core/task.js';
 import { type Cell, isLeaseId, isTaskId, readLock } from './cell.js';
+import { countCredentials } from './credential-counts.js';
 import { listLeases } from './lease-list.js';
 import { pageAfter, readPlace, writePlace } from './paging.js';
 import { leasesById, look } from './read.js';
@@ -40,6 +41,7 @@ export function redisViews(cell: Cell, cellKey: Uint8Array): Views {
 
     tasks: (filter) => listTasks(cell, filter),
     leases: (filter) => listLeases(cell, filter),
+    credentialCounts: () => countCredentials(cell),
 
     leaseWithAbove: async (id) => {
       // The path never changes; everything that does is in the one look that follows.

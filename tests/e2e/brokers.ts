@@ -16,6 +16,8 @@ export const REFUNDS = 'spiffe://dev.mayfly/agent/refunds';
 /** A broker as a process of its own (`mayfly start`), as in production, so that it can be killed. */
 export interface BrokerProcess {
   url: string;
+  /** Metrics and probes. */
+  opsUrl: string;
   child: ChildProcess;
   said(): string;
   kill(signal?: NodeJS.Signals): Promise<void>;
@@ -53,6 +55,7 @@ export class Brokers {
   /** Starts one; the first listens where the issuer says. `name` is its data folder: the same name is the same broker again. */
   async start(name: string, options: { bundleDir?: string; first?: boolean } = {}): Promise<BrokerProcess> {
     const port = options.first ? Number(new URL(this.issuer).port) : await freePort();
+    const opsPort = await freePort();
     const dataDir = join(this.dir, name);
     mkdirSync(dataDir, { recursive: true });
     const config = join(dataDir, 'mayfly.yaml');
@@ -63,6 +66,7 @@ export class Brokers {
         data_dir: dataDir,
         root_key_file: join(this.dir, 'root.key'),
         listen: { port },
+        ops: { port: opsPort },
         redis: { url: this.#redisUrl },
         identity: {
           trust_domains: [
@@ -88,6 +92,7 @@ export class Brokers {
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (said += chunk.toString()));
     const broker: BrokerProcess = {
       url: `http://127.0.0.1:${port}`,
+      opsUrl: `http://127.0.0.1:${opsPort}`,
       child,
       said: () => said,
       kill: async (signal = 'SIGKILL') => {

@@ -123,9 +123,23 @@ function fakeAuditLog(line: Line): AuditLog {
 function fakeHealth(line: Line): Health {
   return {
     check: async () => [
-      { name: 'fake', ok: line.closed === undefined && !line.out, detail: line.closed ?? 'in memory' },
+      line.out
+        ? { name: 'fake', ok: false, detail: 'redis is out', vital: true }
+        : { name: 'fake', ok: line.closed === undefined, detail: line.closed ?? 'in memory' },
     ],
     grantsClosed: () => (line.out ? 'redis is out' : line.closed),
+    figures: () =>
+      line.out
+        ? undefined
+        : {
+            memoryUsedBytes: 1_000,
+            memoryLimitBytes: 10_000,
+            auditBacklogMs: 0,
+            overdue: 0,
+            overdueMs: 0,
+            clockSkewMs: 0,
+            epoch: 1,
+          },
     close: async () => {},
   };
 }

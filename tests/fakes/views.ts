@@ -1,6 +1,6 @@
-import type { LeaseRecord } from '../../src/core/lease.js';
+import { isStuck, type LeaseRecord } from '../../src/core/lease.js';
 import { isTerminal } from '../../src/core/task.js';
-import type { Page, Views } from '../../src/state/stores.js';
+import type { CredentialCount, Page, Views } from '../../src/state/stores.js';
 import type { Line } from './line.js';
 
 const PAGE_MAX = 500;
@@ -41,6 +41,19 @@ export function fakeViews(line: Line): Views {
         (lease) => lease.id,
         filter,
       );
+    },
+    credentialCounts: async () => {
+      const counts = new Map<string, CredentialCount>();
+      for (const lease of state().leases.values()) {
+        if (lease.kind === 'token' || lease.state === 'revoked' || lease.state === 'abandoned') continue;
+        const backend = lease.backend ?? '';
+        const key = `${backend} ${lease.state}`;
+        const of = counts.get(key) ?? { backend, state: lease.state, count: 0, stuck: 0 };
+        of.count += 1;
+        if (isStuck(lease)) of.stuck += 1;
+        counts.set(key, of);
+      }
+      return [...counts.values()];
     },
     leaseWithAbove: async (id) => {
       const lease = state().leases.get(id);

@@ -320,6 +320,36 @@ describe.each(STORE_NAMES)('leases on %s', (name) => {
     expect((await world.views.leases({ limit: 10 })).items).toEqual([]);
   });
 
+  it('credentials are counted by backend and state until they are closed', async () => {
+    expect(await world.views.credentialCounts()).toEqual([]);
+    const [first, second] = [await issued(), await issued()];
+    await issued({ backend: 'vault' });
+    await intend(await credential());
+    await revoke([first.id, second.id]);
+    for (let attempt = 0; attempt < 6; attempt++) {
+      await world.ledger.closeAttempt({
+        leaseId: first.id,
+        attempt,
+        result: { state: 'revoking', problem: 'down', nextAttemptMs: world.clock.now() },
+        nowMs: world.clock.now(),
+        audit: world.audit('credential.revoking'),
+      });
+    }
+    const counts = () =>
+      world.views
+        .credentialCounts()
+        .then((all) => all.map((of) => `${of.backend} ${of.state} ${of.count} ${of.stuck}`).sort());
+    expect(await counts()).toEqual(['pg pending 1 0', 'pg revoking 2 1', 'vault active 1 0']);
+    await world.ledger.closeAttempt({
+      leaseId: second.id,
+      attempt: 0,
+      result: { state: 'revoked' },
+      nowMs: world.clock.now(),
+      audit: world.audit('credential.revoked'),
+    });
+    expect(await counts()).toEqual(['pg pending 1 0', 'pg revoking 1 1', 'vault active 1 0']);
+  });
+
   it('moving a token writes an entry only when somebody has to be told', async () => {
     const [quiet, loud, judged, parent] = await Promise.all([0, 1, 2, 3].map(() => world.tokenFor(task)));
     for (const lease of [quiet, loud, judged, parent]) await commit(lease as LeaseRecord);

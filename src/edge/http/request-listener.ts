@@ -16,6 +16,9 @@ export interface ListenerContext {
   baseUrl: string;
   isHttps: boolean;
   checkReplies: boolean;
+  /** Every reply from now on is the last of its connection. */
+  leaving: AbortSignal;
+  /** Streams end, and nothing that waits goes on waiting. */
   closing: AbortSignal;
 }
 
@@ -80,7 +83,7 @@ export function requestListener(parts: Parts, routes: readonly Route[], context:
     const { response, requestId, incoming } = exchange;
     try {
       const unread = hasBody(incoming) && !incoming.complete ? incoming : undefined;
-      const isLast = exchange.isLast || context.closing.aborted || unread !== undefined;
+      const isLast = exchange.isLast || context.leaving.aborted || unread !== undefined;
       await send(response, reply, {
         requestId,
         security,
@@ -107,6 +110,7 @@ export function requestListener(parts: Parts, routes: readonly Route[], context:
       route: route?.path ?? 'none',
       status: reply.status,
       durationMs: performance.now() - exchange.startedAtMs,
+      ...(reply.events && { stream: true }),
       requestId,
       ...reply.note,
     });

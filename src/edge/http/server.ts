@@ -8,7 +8,7 @@ import {
   STATUS_CODES,
 } from 'node:http';
 import { createServer as createTlsServer, type Server as HttpsServer } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Parts } from '../../broker/parts.js';
 import { BrokerError } from '../../core/errors.js';
@@ -50,6 +50,8 @@ export interface HttpDoor {
   mtls?: { host: string; port: number };
   /** New certificates for new connections; `mtls` only unless the plain listener has one too. */
   renewCertificates(renewed: { plain?: ServerCertificate; mtls?: ServerCertificate }): void;
+  /** Says with every reply that its connection ends; new ones are still taken, until whoever balances has looked away. */
+  leave(): void;
   /** No new connections, streams end at once, requests have `graceMs` to finish; then everything is cut. */
   close(graceMs: number): Promise<void>;
 }
@@ -65,11 +67,17 @@ export const CONNECTION_LIMITS = {
 };
 
 const DRAIN_CHECK_MS = 50;
+/**
+ * A request may be on its way on a connection that is idle here, and closing that would lose it without an answer. For so long it is still answered,
+ * with its connection's end; clients drop what they have not used for this long (undici: 4 s).
+ */
+const IDLE_MS = 5_000;
 
 /** Opens the listeners on one set of parts, and resolves once all of them accept connections. */
 export async function openHttpDoor(parts: Parts, options: HttpDoorOptions): Promise<HttpDoor> {
   const limits = { ...CONNECTION_LIMITS, ...options.limits };
   const { routes } = options;
+  const leaving = new AbortController();
   const closing = new AbortController();
   const { settings } = parts;
   const openListener = (address: ListenerAddress, baseUrl: string, tls: TlsOptions | undefined) => {
@@ -79,6 +87,7 @@ export async function openHttpDoor(parts: Parts, options: HttpDoorOptions): Prom
       // HSTS speaks for a host on all its ports: only where the plain listener's address is https too.
       isHttps: settings.issuer.startsWith('https:'),
       checkReplies: options.checkReplies ?? false,
+      leaving: leaving.signal,
       closing: closing.signal,
     });
     return listen(address, makeServer(tls, limits, onRequest, parts));
@@ -98,7 +107,9 @@ export async function openHttpDoor(parts: Parts, options: HttpDoorOptions): Prom
         if (renewed.plain && plain.tls) (plainServer as HttpsServer).setSecureContext(tlsOptions(renewed.plain));
         if (renewed.mtls) (mtlsServer as HttpsServer | undefined)?.setSecureContext(mtlsOptions(renewed.mtls));
       },
+      leave: () => leaving.abort(),
       close: async (graceMs) => {
+        leaving.abort();
         closing.abort();
         await Promise.all(opened.map((server) => drain(server, graceMs)));
       },
@@ -203,16 +214,24 @@ function listen(address: ListenerAddress, server: Server): Promise<Server> {
   });
 }
 
-/** A plain `close()` waits for every idle keep-alive connection: those are closed as they fall idle, and all of them at the end. */
+/** The listener is closed at once, connections as they fall idle (but see IDLE_MS), all of them at the end of the grace. */
 function drain(server: Server, graceMs: number): Promise<void> {
   return new Promise((resolve) => {
-    const idle = setInterval(() => server.closeIdleConnections(), DRAIN_CHECK_MS);
+    let sweep: NodeJS.Timeout | undefined;
+    const beginIdle = () => {
+      server.closeIdleConnections();
+      sweep = setInterval(() => server.closeIdleConnections(), DRAIN_CHECK_MS);
+    };
+    const idle = setTimeout(beginIdle, Math.min(IDLE_MS, graceMs / 2));
     const cut = setTimeout(() => server.closeAllConnections(), graceMs);
-    server.close(() => {
-      clearInterval(idle);
+    // Not the http server's own close(): it begins with closing every idle connection.
+    NetServer.prototype.close.call(server, () => {
+      clearTimeout(idle);
+      clearInterval(sweep);
       clearTimeout(cut);
+      // Ends its look for slow connections.
+      server.close();
       resolve();
     });
-    server.closeIdleConnections();
   });
 }

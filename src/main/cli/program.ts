@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
+import { ownVersion } from '../version.js';
 import { backendCommand } from './backend.js';
 import { bundleCommand, policyCommand } from './bundle.js';
 import { configCommand } from './config.js';
@@ -18,12 +18,9 @@ import { tokenCommand, verifyCommand } from './token.js';
 
 /** The whole command line, one table. */
 export function program(): Command {
-  const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
-    version: string;
-  };
   const mayfly = new Command('mayfly')
     .description('Short-lived tokens for AI agents, one task each, dead the moment the task ends.')
-    .version(version)
+    .version(ownVersion())
     .showHelpAfterError('(mayfly --help says how)');
   common(mayfly);
   const dev = devCommand().addCommand(svidCommand());

@@ -1,9 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Command, Option } from 'commander';
 import { BrokerError } from '../../core/errors.js';
 import type { Observe } from '../../core/observe.js';
-import type { Config } from '../config.js';
 import type { Role } from '../server.js';
 
 const GRACE_MS = 10_000;
@@ -19,51 +17,79 @@ export function startCommand(): Command {
 }
 
 async function run(flags: { role: Role; config?: string }): Promise<void> {
-  const { loadConfig, readRootKey } = await import('../config.js');
+  const { loadConfig, readRootKey, redisAddress } = await import('../config.js');
+  const { openOps } = await import('../ops.js');
   const { readBundle } = await import('../read-bundle.js');
   const { startBroker } = await import('../server.js');
   const { logTo } = await import('../telemetry.js');
+  const stopping = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stopping.abort());
   const config = loadConfig({ ...(flags.config !== undefined && { file: flags.config }), env: process.env });
-  const observe = logTo(config.log.level);
-  const stopped = new Promise<void>((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => resolve());
-  });
-  const bundleFiles = await readBundle(config.bundle.dir);
-  const running = await whenStoreAnswers(observe, () =>
-    startBroker({
-      config,
+  const ops = await openOps(config.ops);
+  const log = logTo(config.log.level);
+  const observe: Observe = (event) => {
+    ops.metrics.observe(event);
+    log(event);
+  };
+  try {
+    const bundleFiles = await readBundle(config.bundle.dir);
+    const running = await whenStoreAnswers(observe, stopping.signal, () =>
+      startBroker({
+        config,
+        role: flags.role,
+        rootKey: readRootKey(config.root_key_file),
+        redisUrl: redisAddress(config),
+        bundleFiles,
+        observe,
+        metrics: ops.metrics,
+      }),
+    );
+    if (!running) return;
+    ops.started(running.parts, flags.role);
+    observe({
+      event: 'started',
       role: flags.role,
-      rootKey: readRootKey(config.root_key_file),
-      redisUrl: redisUrl(config),
-      bundleFiles,
-      observe,
-    }),
-  );
-  observe({
-    event: 'started',
-    role: flags.role,
-    issuer: config.issuer,
-    bundle: running.bundle.active ?? running.bundle.digest,
-  });
-  await stopped;
-  observe({ event: 'stopping', graceMs: GRACE_MS });
-  await running.stop(GRACE_MS);
+      issuer: config.issuer,
+      ops: ops.url,
+      bundle: running.bundle.active ?? running.bundle.digest,
+    });
+    await aborted(stopping.signal);
+    // First nobody new is sent here, then nobody new is let in, then everybody who is here is served.
+    ops.leaving();
+    running.leave();
+    observe({ event: 'stopping', leavingMs: config.ops.leaving_seconds * 1_000, graceMs: GRACE_MS });
+    await delay(config.ops.leaving_seconds * 1_000);
+    await running.stop(GRACE_MS);
+    observe({ event: 'stopped' });
+  } finally {
+    await ops.close();
+  }
 }
 
-/** A store that is not there yet, or does not answer in time, is waited for: processes of one deployment start in any order. */
-async function whenStoreAnswers<Made>(observe: Observe, start: () => Promise<Made>): Promise<Made> {
-  for (let tries = 1; ; tries++) {
+/**
+ * A store that is not there yet, or does not answer in time, is waited for: processes of one deployment start in any order. Undefined when told to
+ * stop meanwhile.
+ */
+async function whenStoreAnswers<Made>(
+  observe: Observe,
+  stopping: AbortSignal,
+  start: () => Promise<Made>,
+): Promise<Made | undefined> {
+  for (let tries = 1; !stopping.aborted; tries++) {
     try {
       return await start();
     } catch (error) {
       if (!(error instanceof BrokerError) || error.code !== 'unavailable' || tries === TRIES_MAX) throw error;
       observe({ event: 'start.waits', level: 'warn', reason: error.detail.reason ?? error.message, tries });
-      await delay(1_000);
+      await delay(1_000, undefined, { signal: stopping }).catch(() => {});
     }
   }
+  return undefined;
 }
 
-function redisUrl({ redis }: Config): string | string[] {
-  if (redis.cluster) return redis.cluster;
-  return redis.url ?? readFileSync(redis.url_file as string, 'utf8').trim();
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
 }

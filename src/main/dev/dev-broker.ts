@@ -3,6 +3,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { BrokerError } from '../../core/errors.js';
 import { checkConfig, readRootKey } from '../config.js';
+import { type Ops, openOps } from '../ops.js';
 import { readBundle } from '../read-bundle.js';
 import { type Running, startBroker } from '../server.js';
 import { logTo } from '../telemetry.js';
@@ -24,6 +25,8 @@ export interface DevOptions {
 export interface DevBroker {
   url: string;
   mtlsUrl: string;
+  /** Metrics and probes. */
+  opsUrl: string;
   trustDomain: DevTrustDomain;
   running: Running;
   redis: string;
@@ -48,7 +51,10 @@ export async function startDevBroker(options: DevOptions): Promise<DevBroker> {
   const redis = process.env['MAYFLY_REDIS_URL']
     ? { url: process.env['MAYFLY_REDIS_URL'], version: 'MAYFLY_REDIS_URL', stop: async () => {} }
     : await startEmbeddedRedis({ dataDir, allowFetch: options.allowFetch, say });
+  let opened: Ops | undefined;
   try {
+    const ops = await openOps({ host: '127.0.0.1', port: 0 });
+    opened = ops;
     const config = checkConfig({
       issuer: url,
       data_dir: join(dataDir, 'broker'),
@@ -75,6 +81,7 @@ export async function startDevBroker(options: DevOptions): Promise<DevBroker> {
       },
       bundle: { dir: options.bundleDir },
     });
+    const log = logTo(options.logLevel);
     const running = await startBroker({
       config,
       role: 'all',
@@ -82,18 +89,24 @@ export async function startDevBroker(options: DevOptions): Promise<DevBroker> {
       redisUrl: redis.url,
       bundleFiles: await readBundle(options.bundleDir),
       bundleAgain: true,
-      observe: logTo(options.logLevel),
+      observe: (event) => {
+        ops.metrics.observe(event);
+        log(event);
+      },
+      metrics: ops.metrics,
       mtlsCertificate: { cert: certPem, key: keyPem },
     });
+    ops.started(running.parts, 'all');
     const runtimePath = join(dataDir, 'runtime.json');
     writeFileSync(
       runtimePath,
-      `${JSON.stringify({ url, mtls_url: mtlsUrl, pid: process.pid, issuer: url }, null, 2)}\n`,
+      `${JSON.stringify({ url, mtls_url: mtlsUrl, ops_url: ops.url, pid: process.pid, issuer: url }, null, 2)}\n`,
       { mode: 0o600 },
     );
     return {
       url,
       mtlsUrl,
+      opsUrl: ops.url,
       trustDomain,
       running,
       redis: redis.version,
@@ -101,10 +114,12 @@ export async function startDevBroker(options: DevOptions): Promise<DevBroker> {
         rmSync(runtimePath, { force: true });
         await running.stop(5_000);
         await redis.stop();
+        await ops.close();
       },
     };
   } catch (error) {
     await redis.stop();
+    await opened?.close();
     throw listening(error, port);
   }
 }

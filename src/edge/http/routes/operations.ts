@@ -1,25 +1,9 @@
 import { z } from 'zod';
-import { checkHealth } from '../../../broker/check-health.js';
-import type { Parts } from '../../../broker/parts.js';
+import { checkHealth, recentHealth } from '../../../broker/check-health.js';
 import { recover } from '../../../broker/recover.js';
 import { BrokerError, ERRORS, type ErrorCode } from '../../../core/errors.js';
 import { defineRoute, json, type Route } from '../route.js';
 import { reason, text } from './shapes.js';
-
-type HealthLines = Awaited<ReturnType<Parts['health']['check']>>;
-
-/** Probes come often and from anybody: one look serves all that ask while it is fresh. */
-const HEALTH_FRESH_MS = 500;
-const lastLooks = new WeakMap<Parts, { atMs: number; lines: Promise<HealthLines> }>();
-
-function healthOf(parts: Parts): Promise<HealthLines> {
-  const nowMs = parts.clock.now();
-  const last = lastLooks.get(parts);
-  if (last && nowMs >= last.atMs && nowMs - last.atMs < HEALTH_FRESH_MS) return last.lines;
-  const lines = checkHealth(parts);
-  lastLooks.set(parts, { atMs: nowMs, lines });
-  return lines;
-}
 
 const readiness = z.strictObject({
   ready: z.boolean(),
@@ -65,7 +49,7 @@ export const operations: readonly Route[] = [
     reply: { 200: readiness, 503: readiness },
     errors: [],
     handle: async (parts) => {
-      const lines = await healthOf(parts);
+      const lines = await recentHealth(parts);
       const isReady = lines.every((line) => line.ok) && parts.health.grantsClosed() === undefined;
       // Names only: details are for those who may ask (GET /v1/health).
       const checks = lines.map(({ name, ok }) => ({ name, ok }));
@@ -93,7 +77,10 @@ export const operations: readonly Route[] = [
       const closed = parts.health.grantsClosed();
       return {
         status: 200,
-        body: { ...(closed !== undefined && { grants_closed: closed }), checks: await checkHealth(parts) },
+        body: {
+          ...(closed !== undefined && { grants_closed: closed }),
+          checks: (await checkHealth(parts)).map(({ vital: _, ...line }) => line),
+        },
       };
     },
   }),
