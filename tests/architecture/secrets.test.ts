@@ -7,6 +7,9 @@ const EXPOSES = [
   'src/edge/http/routes/oauth.ts',
   'src/main/cli/run.ts',
   'src/main/cli/token.ts',
+  'src/plugins/backends/vault/client.ts',
+  'src/plugins/backends/vault/login.ts',
+  'src/plugins/backends/vault/probe.ts',
   'src/state/encryption.ts',
 ];
 

@@ -51,6 +51,8 @@ export interface Renewable {
 /** What exists under this installation's names; optional. */
 export interface Findable {
   find(signal: AbortSignal): AsyncIterable<Found>;
+  /** Whether `find` shows this credential as long as it is there: only then is one that it does not show lost. Absent: it shows all. */
+  covers?(credential: Credential): boolean;
 }
 
 /** Trying a credential that should be dead; optional. */
