@@ -11,11 +11,11 @@ const common = {
   setupFiles: ['<rootDir>/src/plugins/policy/v8-flag.ts'],
 };
 
-// Three suites: `fast` needs no service at all, `real` starts real Redis and real processes itself,
+// Three suites: `fast` needs no service at all, `real` starts real Redis, PostgreSQL and processes itself,
 // `peers` needs the real peers that scripts/peers.sh fetches (SPIRE, OpenBao, Valkey).
 const suites = {
   fast: ['unit', 'http', 'conformance', 'architecture', 'properties'],
-  real: ['state', 'e2e', 'docs'],
+  real: ['state', 'backends', 'e2e', 'docs'],
   peers: ['peers'],
 };
 

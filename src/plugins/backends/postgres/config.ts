@@ -12,16 +12,19 @@ const identifier = z
   .min(1)
   .refine((name) => Buffer.byteLength(name) <= 63 && !name.includes('\0'), 'has to be a name of at most 63 bytes');
 
-const statements = z
-  .array(
-    z
-      .string()
-      .min(1)
-      .max(4096)
-      .refine(isTemplate, 'may hold {{role}}, {{role_text}}, {{database}} and {{expires_at}} only'),
-  )
-  .max(20)
-  .default([]);
+const statements = (...names: string[]) =>
+  z
+    .array(
+      z
+        .string()
+        .min(1)
+        .max(4096)
+        .refine((text) => !text.includes(';'), 'has to be one statement, without ";"')
+        .refine((text) => isTemplate(text, names), `may hold ${names.map((name) => `{{${name}}}`).join(', ')} only`),
+    )
+    .max(20)
+    .default([]);
+const FOR_A_LIVE_ROLE = ['role', 'role_text', 'database', 'expires_at'];
 
 export const postgresConfig = z
   .strictObject({
@@ -64,9 +67,11 @@ export const postgresConfig = z
       .describe('Databases that anybody may connect to, and that is as you want it.'),
     statements: z
       .strictObject({
-        creation: statements.describe('Run in the transaction that makes the role, after its groups are granted.'),
-        renewal: statements.describe('Run in the transaction that moves its end.'),
-        revocation: statements.describe('Run in the transaction that drops it, just before.'),
+        creation: statements(...FOR_A_LIVE_ROLE).describe(
+          'Run in the transaction that makes the role, after its groups are granted.',
+        ),
+        renewal: statements(...FOR_A_LIVE_ROLE).describe('Run in the transaction that moves its end.'),
+        revocation: statements('role', 'role_text').describe('Run in the transaction that drops it, just before.'),
       })
       .prefault({})
       .describe('Statements of your own. A value is put in for {{…}} quoted: write it bare.'),

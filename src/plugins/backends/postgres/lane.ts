@@ -1,0 +1,121 @@
+import { type BackendDeps, BackendProblem, type Confirmation } from '../contract.js';
+import { Batches } from './batches.js';
+import type { FoundRole, Sought } from './catalogue.js';
+import type { PostgresConfig } from './config.js';
+import { logIn, passwordOf } from './connect.js';
+import { lookFor } from './look.js';
+import { problemOf } from './problems.js';
+import { RoleRetirer } from './retire-roles.js';
+import { RoleMaker } from './role-maker.js';
+import { IN_FLIGHT_MAX, Sessions } from './sessions.js';
+import { untie } from './untie.js';
+
+const LOCK_MS_MAX = 1_000;
+const LOOKS_MAX = 100;
+const COLLECT_MS = 2;
+/** Past it a manager is slow (docs/plugins/backends/postgres.md), and somebody should be told. */
+const LEASES_WELL = 300;
+
+export type Manager = PostgresConfig['managers'][number];
+
+/**
+ * One manager with its sessions. PostgreSQL makes the manager a member of every role that it makes, and each thing it does costs in proportion to
+ * how many these are: so there are several, each with some 300 live leases. What one made, only the same one can drop. Issues and
+ * revocations have sessions of their own, so that neither waits for the other.
+ */
+export class Lane {
+  readonly manager: Manager;
+  readonly issuing: Sessions;
+  readonly revoking: Sessions;
+  readonly maker: RoleMaker;
+  readonly retirer: RoleRetirer;
+  readonly #looks: Batches<Sought, Confirmation>;
+  readonly #deps: BackendDeps;
+  readonly #leasesMax: number;
+  /** Live roles as last counted, and those planned since: what decides who makes the next. */
+  #live = 0;
+  #planned = 0;
+
+  constructor(config: PostgresConfig, manager: Manager, deps: BackendDeps) {
+    this.manager = manager;
+    this.#deps = deps;
+    this.#leasesMax = config.lane_leases_max;
+    this.issuing = sessionsOf(config, manager, config.issue_timeout_seconds);
+    this.revoking = sessionsOf(config, manager, config.revoke_timeout_seconds);
+    const onResidue = (role: FoundRole, reason: string) =>
+      deps.observe({ event: 'backend.residue', level: 'warn', backend: deps.name, role: role.name, reason });
+    this.maker = new RoleMaker(this.issuing, {
+      clock: deps.clock,
+      statements: config.statements,
+      onCounted: (live) => this.#counted(live),
+    });
+    this.retirer = new RoleRetirer(this.revoking, {
+      revocation: config.statements.revocation,
+      untie: (role, ties) => untie({ config, manager, sessions: this.revoking, onResidue }, role, ties),
+      onResidue,
+    });
+    this.#looks = new Batches({
+      max: LOOKS_MAX,
+      collectMs: COLLECT_MS,
+      inFlightMax: IN_FLIGHT_MAX,
+      run: (items) => lookFor(this.revoking, items),
+      mayBeOne: () => false,
+    });
+  }
+
+  get load(): number {
+    return this.#live + this.#planned;
+  }
+
+  plan(): void {
+    this.#planned++;
+  }
+
+  /** Throws `busy` when this manager has as many leases as it can carry. */
+  refuseWhenFull(): void {
+    if (this.#live < this.#leasesMax) return;
+    throw new BackendProblem(
+      'busy',
+      `The manager ${this.manager.user} has ${this.#live} live roles: add managers to the backend ${this.#deps.name}`,
+      { isSure: true },
+    );
+  }
+
+  async confirm(sought: Sought): Promise<Confirmation> {
+    try {
+      return await this.#looks.add(sought);
+    } catch (error) {
+      throw problemOf(error, 'look for a role');
+    }
+  }
+
+  close(): void {
+    this.issuing.close();
+    this.revoking.close();
+  }
+
+  #counted(live: number): void {
+    if (live > LEASES_WELL && this.#live <= LEASES_WELL) {
+      const { name, observe } = this.#deps;
+      observe({ event: 'backend.lane_full', level: 'warn', backend: name, manager: this.manager.user, live });
+    }
+    this.#live = live;
+    this.#planned = 0;
+  }
+}
+
+/** The lane with the fewest leases. */
+export function emptiest(lanes: readonly Lane[]): Lane {
+  return lanes.reduce((best, lane) => (lane.load < best.load ? lane : best));
+}
+
+function sessionsOf(config: PostgresConfig, manager: Manager, timeoutSeconds: number): Sessions {
+  const timeoutMs = Math.round(timeoutSeconds * 1000);
+  const limits = { statementMs: timeoutMs, lockMs: Math.min(LOCK_MS_MAX, timeoutMs) };
+  return new Sessions({
+    max: IN_FLIGHT_MAX,
+    timeoutMs,
+    open: async () =>
+      logIn(config, { user: manager.user, database: config.database, password: await passwordOf(manager) }, limits),
+  });
+}
