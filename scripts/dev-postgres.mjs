@@ -46,7 +46,9 @@ export async function startPostgres({ dataDir, say = () => {}, settings = {}, du
 function placeFor(wanted, say) {
   const native = join(ROOT, 'node_modules', packageName(), 'native');
   if (!fs.existsSync(join(native, 'bin'))) {
-    throw new Error(`there is no PostgreSQL for ${process.platform}-${process.arch} in node_modules: run npm ci, or go without it (--no-postgres)`);
+    throw new Error(
+      `there is no PostgreSQL for ${process.platform}-${process.arch} in node_modules: run npm ci, or go without it (--no-postgres)`,
+    );
   }
   hydrateSymlinks(dirname(native));
   if (process.getuid?.() !== 0) {
@@ -154,11 +156,26 @@ function initialise({ dir, native, as }, { data, passwordFile, durable }) {
   const handed = join(dir, 'initdb.password');
   writePrivate(handed, fs.readFileSync(passwordFile));
   if (as.uid) for (const path of [making, handed]) fs.chownSync(path, as.uid, as.gid);
-  const words = ['-D', making, '-U', SUPERUSER, `--pwfile=${handed}`, '-A', 'scram-sha-256', '-E', 'UTF8', '--locale=C'];
-  const { status, stdout, stderr, error } = spawnSync(join(native, 'bin/initdb'), [...words, ...(durable ? [] : ['-N'])], {
-    ...processOptions({ as, dir }),
-    encoding: 'utf8',
-  });
+  const words = [
+    '-D',
+    making,
+    '-U',
+    SUPERUSER,
+    `--pwfile=${handed}`,
+    '-A',
+    'scram-sha-256',
+    '-E',
+    'UTF8',
+    '--locale=C',
+  ];
+  const { status, stdout, stderr, error } = spawnSync(
+    join(native, 'bin/initdb'),
+    [...words, ...(durable ? [] : ['-N'])],
+    {
+      ...processOptions({ as, dir }),
+      encoding: 'utf8',
+    },
+  );
   fs.rmSync(handed);
   if (status !== 0) throw new Error(`initdb: ${error?.message ?? lastLine(stderr || stdout)}`);
   fs.renameSync(making, data);
@@ -213,7 +230,8 @@ async function findLive({ dir }) {
   if (!isServer(pid)) return undefined;
   const startedAtMs = Date.now();
   while (isServer(pid) && statusOf(data) !== 'ready') {
-    if (Date.now() - startedAtMs > START_TIMEOUT_MS) throw new Error(`the PostgreSQL of ${dir} (pid ${pid}) does not come up: stop it with kill -3 ${pid}`);
+    if (Date.now() - startedAtMs > START_TIMEOUT_MS)
+      throw new Error(`the PostgreSQL of ${dir} (pid ${pid}) does not come up: stop it with kill -3 ${pid}`);
     await delay(POLL_MS);
   }
   if (!isServer(pid)) return undefined;
@@ -224,7 +242,15 @@ async function findLive({ dir }) {
 /** Makes this process the owner, and ties the server's end to ours. */
 async function own({ dir }, { port, password, pid, adopted }) {
   const { default: pg } = await import('pg');
-  const client = new pg.Client({ host: '127.0.0.1', port, user: SUPERUSER, password, database: 'postgres', ssl: false, application_name: 'mayfly-dev' });
+  const client = new pg.Client({
+    host: '127.0.0.1',
+    port,
+    user: SUPERUSER,
+    password,
+    database: 'postgres',
+    ssl: false,
+    application_name: 'mayfly-dev',
+  });
   client.on('error', () => {});
   await client.connect();
   const { rows } = await client.query(
@@ -372,7 +398,9 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const say = (line) => process.stderr.write(`postgres: ${line}\n`);
   try {
     const server = await startPostgres({ dataDir: process.argv[2] ?? join(ROOT, '.data'), say });
-    say(`PostgreSQL ${server.version} on ${server.host}:${server.port}, user ${server.user}, password in ${join(server.dir, 'superuser.password')}`);
+    say(
+      `PostgreSQL ${server.version} on ${server.host}:${server.port}, user ${server.user}, password in ${join(server.dir, 'superuser.password')}`,
+    );
     const quit = async () => {
       await server.stop();
       process.exit(0);
