@@ -268,7 +268,7 @@ export function readRootKey(path: string): Uint8Array {
   return bytes;
 }
 
-function readYaml(path: string): Record<string, unknown> {
+export function readYaml(path: string): Record<string, unknown> {
   try {
     const read: unknown = parse(readFileSync(path, 'utf8'), { maxAliasCount: 10 });
     if (read === null || read === undefined) return {};

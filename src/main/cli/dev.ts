@@ -7,6 +7,7 @@ interface DevFlags {
   port: number;
   data: string;
   bundle: string;
+  backends?: string;
   story: boolean;
   fetch: boolean;
   logLevel: string;
@@ -19,6 +20,7 @@ export function devCommand(): Command {
     .option('--port <n>', 'port for http; mTLS is on the next one; 0: any free ones', port, 7117)
     .option('--data <dir>', 'folder for data and development keys', process.env['MAYFLY_DATA'] ?? '.data')
     .option('--bundle <dir>', 'folder with the bundle', SAMPLE_BUNDLE)
+    .option('--backends <file>', 'YAML file that says where credentials come from: a name, and what is behind it')
     .option('--no-story', 'do not play the story at start')
     .option('--no-fetch', 'do not fetch a Redis when this machine has none')
     .option('--log-level <level>', 'debug, info, warn, error or silent', 'warn')
@@ -34,6 +36,7 @@ async function run(flags: DevFlags): Promise<void> {
     port: flags.port,
     dataDir: flags.data,
     bundleDir: flags.bundle,
+    ...(flags.backends !== undefined && { backendsFile: flags.backends }),
     allowFetch: flags.fetch,
     logLevel: flags.logLevel,
     say,
@@ -42,7 +45,12 @@ async function run(flags: DevFlags): Promise<void> {
     say(`Mayfly is up: ${broker.url}  (mTLS: ${broker.mtlsUrl}; store: ${broker.redis})\n`);
     if (flags.story && !stopping.signal.aborted) {
       const { playStory } = await import('../dev/story.js');
-      await playStory({ url: broker.url, trustDomain: broker.trustDomain, say });
+      await playStory({
+        url: broker.url,
+        trustDomain: broker.trustDomain,
+        withDatabase: broker.running.parts.backends.get('orders-postgres') !== undefined,
+        say,
+      });
     }
     say(invitation(broker.url, flags.data));
     await new Promise<void>((resolve) => {

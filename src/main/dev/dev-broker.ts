@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { BrokerError } from '../../core/errors.js';
-import { checkConfig, readRootKey } from '../config.js';
+import { checkConfig, readRootKey, readYaml } from '../config.js';
 import { type Ops, openOps } from '../ops.js';
 import { readBundle } from '../read-bundle.js';
 import { type Running, startBroker } from '../server.js';
@@ -17,6 +17,8 @@ export interface DevOptions {
   port: number;
   dataDir: string;
   bundleDir: string;
+  /** YAML or JSON file with a `backends` record: where the credentials of this broker come from. */
+  backendsFile?: string;
   allowFetch: boolean;
   logLevel: string;
   say: (line: string) => void;
@@ -80,6 +82,7 @@ export async function startDevBroker(options: DevOptions): Promise<DevBroker> {
         ],
       },
       bundle: { dir: options.bundleDir },
+      ...(options.backendsFile !== undefined && { backends: readYaml(options.backendsFile) }),
     });
     const log = logTo(options.logLevel);
     const running = await startBroker({

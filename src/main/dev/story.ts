@@ -1,13 +1,17 @@
 import { DpopProver } from '../../client/dpop-prover.js';
+import { Mayfly } from '../../client/mayfly.js';
 import { TokenRefusal } from '../../client/token-refusal.js';
 import { createVerifier } from '../../client/verifier.js';
-import type { DevTrustDomain } from './trust-domain.js';
+import { useDatabase } from './database-story.js';
+import { DEV_PEOPLE, type DevTrustDomain } from './trust-domain.js';
 
 const TOOL_RESOURCE = 'https://orders.example';
 
 export interface Story {
   url: string;
   trustDomain: DevTrustDomain;
+  /** Whether the sample secret `orders-db` has a PostgreSQL behind it. */
+  withDatabase?: boolean;
   say: (line: string) => void;
 }
 
@@ -15,7 +19,7 @@ export interface Story {
  * What Mayfly is for, played once against the running broker from outside: an agent is identified, gets a token for one task, uses it at a
  * tool, the task completes, and the same token is refused. Every step is a real request, and its time is what it took.
  */
-export async function playStory({ url, trustDomain, say }: Story): Promise<void> {
+export async function playStory({ url, trustDomain, withDatabase = false, say }: Story): Promise<void> {
   const svid = (path: string) => trustDomain.jwtSvid({ path, audience: url, ttlSeconds: 300 });
   const steps = stopwatch(say);
 
@@ -33,7 +37,7 @@ export async function playStory({ url, trustDomain, say }: Story): Promise<void>
       params: { order_id: 42 },
       purpose: 'refund order 42',
       agents: ['spiffe://dev.mayfly/agent/refunds'],
-      scope: { tools: ['orders.read'], resources: [TOOL_RESOURCE] },
+      scope: { tools: ['orders.read'], resources: [TOOL_RESOURCE], secrets: withDatabase ? ['orders-db'] : [] },
       ttl_seconds: 300,
     });
     steps(`the orchestrator opened task ${task['id']}`);
@@ -70,6 +74,18 @@ export async function playStory({ url, trustDomain, say }: Story): Promise<void>
     const used = await verifier.verify(token, call());
     steps(`the tool let it in: ${used.agent} may ${used.tools.join(', ')}`);
 
+    const auditor = new Mayfly({ url, identity: { person: async () => personToken(trustDomain, url) } });
+    const database = withDatabase
+      ? await useDatabase({
+          url,
+          identity: () => svid('/agent/refunds'),
+          task: String(task['id']),
+          auditor,
+          steps,
+          say,
+        })
+      : undefined;
+
     const dead = new Promise((resolve) => verifier.watch(used, resolve));
     await post(url, `/v1/tasks/${task['id']}/complete`, svid('/orchestrator/workflow'), {});
     steps('the orchestrator said: completed');
@@ -90,9 +106,15 @@ export async function playStory({ url, trustDomain, say }: Story): Promise<void>
     const refused = (await again.json()) as Record<string, unknown>;
     if (again.ok) throw new Error('a token was minted for a task that is over');
     steps(`and gets no other one: ${refused['error_description']} (why: npx mayfly why ${refused['decision_id']})`);
+    await database?.seeItDie();
   } finally {
     await verifier.close();
   }
+}
+
+function personToken(trustDomain: DevTrustDomain, audience: string): string {
+  const { subject, groups } = DEV_PEOPLE[0] as (typeof DEV_PEOPLE)[number];
+  return trustDomain.personToken({ subject, groups, audience, ttlSeconds: 300 });
 }
 
 async function post(url: string, path: string, bearer: string, body: unknown): Promise<Record<string, unknown>> {
