@@ -40,7 +40,7 @@ export interface LeaseRecord {
   renewable?: boolean;
   /** The lease that this one stands in for: its request was repeated. */
   replaces?: string;
-  /** Past it nothing may be made for a pending credential. */
+  /** Past it nothing may be made for this credential. Gone once it was committed: whoever has it may still be about to be made. */
   intentDeadlineMs?: EpochMs;
   /** The position its minter had read before it decided. A renewal keeps it. */
   position: Position;
@@ -59,21 +59,19 @@ export interface LeaseRecord {
   expiresAtMs: EpochMs;
   revokedAtMs?: EpochMs;
   revokedReason?: string;
-  /** Credentials: attempts at revoking so far, the last problem, when the next is due. */
+  /** Credentials: since when it is being revoked; attempts begun so far, the last problem, when the next is due. */
+  revokingAtMs?: EpochMs;
   attempts?: number;
   lastProblem?: string;
   nextAttemptMs?: EpochMs;
+  stuck?: true;
   /** How its death is known, once it is; and what is left of it that nobody can use. */
   evidence?: Evidence;
   residue?: string;
 }
 
-const STUCK_ATTEMPTS = 6;
-
-/** A label, not a state: so many attempts at revoking it have failed that somebody should look. It is tried again for ever. */
-export function isStuck({ state, attempts = 0 }: Pick<LeaseRecord, 'state' | 'attempts'>): boolean {
-  return state === 'revoking' && attempts >= STUCK_ATTEMPTS;
-}
+/** So many failed attempts make a credential stuck: shown, with its owner and what is still exposed. Attempts go on for ever all the same. */
+export const STUCK_ATTEMPTS = 6;
 
 /** Why a lease is not worth anything, or undefined while it is. The one function every reader uses. */
 export type DeadBecause = 'expired' | 'lease' | 'task' | 'suspended' | 'lease-above' | 'cut' | 'revocation';

@@ -1,13 +1,13 @@
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto';
 import { assert, BrokerError } from '../core/errors.js';
-import type { Secret } from '../core/secret.js';
+import { Secret } from '../core/secret.js';
 
 const KEY_BYTES = 32;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
 /** What rests in Redis encrypted, and what only has to be ours. Each purpose has keys of its own. */
-export type Purpose = 'key-ring' | 'cell-key' | 'answer' | 'lock' | 'bundle' | 'backend';
+export type Purpose = 'key-ring' | 'cell-key' | 'answer' | 'lock' | 'bundle' | 'backend' | 'probe' | 'kept';
 
 /**
  * AES-256-GCM and HMAC-SHA-256 under keys derived from the root key, bound to a cell, a purpose and a place. What was moved, changed or
@@ -44,6 +44,15 @@ export class Encryption {
     } catch (cause) {
       throw tampered(purpose, place, cause);
     }
+  }
+
+  /** A secret that has to rest in Redis: out of its wrapper only on its way into the cipher, and back in on the way out. */
+  encryptSecret(purpose: Purpose, place: string, secret: Secret<unknown>): string {
+    return this.encrypt(purpose, place, Buffer.from(JSON.stringify(secret.expose())));
+  }
+
+  decryptSecret<T>(purpose: Purpose, place: string, encrypted: string): Secret<T> {
+    return new Secret(JSON.parse(this.decrypt(purpose, place, encrypted).toString()) as T);
   }
 
   /** Text with a proof that it came from somebody who has the root key. */

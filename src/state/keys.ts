@@ -59,7 +59,8 @@ export const KEY_DOCS: readonly KeyDoc[] = [
   {
     name: 'due',
     type: 'sorted set',
-    content: 'work by the time it is due, `<job>:<id>`: the outbox that the sweeper empties',
+    content:
+      'work by the time it is due, `<job>:<id>` (at a backend `<job>@<backend>:<id>`): the outbox that the sweeper empties',
     life: 'each member until its work is settled',
     loss: 'work waits for the reconciler; everything revoked stays revoked, enforcement does not depend on it',
   },
@@ -178,7 +179,8 @@ export const KEY_DOCS: readonly KeyDoc[] = [
   {
     name: 'credential:<id>',
     type: 'hash',
-    content: 'a credential lease: record (JSON) and what changes (state, end, attempts, last problem)',
+    content:
+      'a credential lease: record (JSON) and what changes (state, end, handle `h:…`, deadline of its intent, attempts, whose attempt it is now, last problem, how its death is known); what to try it with when it should be dead, encrypted under the root key, until then',
     life: 'until closed, then 7 days',
     loss: 'the reconciler finds the credential at its backend and revokes it',
   },
@@ -188,6 +190,21 @@ export const KEY_DOCS: readonly KeyDoc[] = [
     content: 'credentials that are not closed, in order of their ids',
     life: 'each until its credential is closed',
     loss: 'enumeration misses them; the reconciler finds them',
+  },
+  {
+    name: 'backend:<hash>:credentials',
+    type: 'sorted set',
+    content:
+      'credentials of a backend that are not closed: pending (1), active (2), being revoked (3), stuck (4), dead with something left of them (5)',
+    life: 'each until its credential is closed',
+    loss: 'counts are wrong, and the reconciler takes what it does not see for lost only when it is not at the backend either',
+  },
+  {
+    name: 'stuck',
+    type: 'sorted set',
+    content: 'credentials that are not confirmed dead after six attempts, or of which something is left',
+    life: 'each until its credential is closed',
+    loss: 'they are not listed as stuck; attempts at them go on',
   },
   {
     name: 'locks',
@@ -301,6 +318,7 @@ export class Keys {
       | 'tasks'
       | 'tokens'
       | 'credentials'
+      | 'stuck'
       | 'locks'
       | 'revocations'
       | 'bundles'
@@ -376,6 +394,10 @@ export class Keys {
 
   credential(id: string): string {
     return `${this.#tag}credential:${id}`;
+  }
+
+  backendCredentials(backend: string): string {
+    return `${this.#tag}backend:${this.#short(backend)}:credentials`;
   }
 
   revocation(id: string): string {

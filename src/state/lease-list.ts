@@ -28,14 +28,15 @@ const STEPS_MAX = 100;
 /** `Views.leases`: credentials first, then tokens; of the whole cell by the second they were made in, of a task by their end. */
 export async function listLeases(cell: Cell, filter: Filter): Promise<Page<LeaseRecord>> {
   const limit = Math.min(filter.limit, PAGE_MAX);
-  const sources = filter.task === undefined ? cellSources(cell) : await taskSources(cell, filter.task);
+  const sources = await sourcesOf(cell, filter);
   const names = [...sources.keys()];
   const nowMs = cell.clock.now();
   const isWanted = (lease: LeaseRecord) =>
     isListed(lease, nowMs) &&
     (filter.task === undefined || lease.path.includes(filter.task)) &&
     (filter.agent === undefined || lease.agent === filter.agent) &&
-    (filter.state === undefined || lease.state === filter.state);
+    (filter.backend === undefined || lease.backend === filter.backend) &&
+    (filter.state === undefined || (filter.state === 'stuck' ? lease.stuck : lease.state === filter.state));
   const items: LeaseRecord[] = [];
   let cursor: Cursor | undefined = readCursor(filter.cursor) ?? { source: names[0] ?? '', place: '' };
   for (let step = 0; cursor && step < STEPS_MAX && items.length < limit; step++) {
@@ -48,6 +49,14 @@ export async function listLeases(cell: Cell, filter: Filter): Promise<Page<Lease
     else cursor = next === undefined ? undefined : { source: next, place: '' };
   }
   return { items, ...(cursor && { cursor: `${cursor.source}.${cursor.place}` }) };
+}
+
+/** The narrowest source that has all that is asked for. */
+async function sourcesOf(cell: Cell, { task, backend, state }: Filter): Promise<Map<string, Source>> {
+  if (state === 'stuck') return new Map([['s', credentialsOf(cell, cell.keys.named('stuck'))]]);
+  if (task !== undefined) return taskSources(cell, task);
+  if (backend !== undefined) return new Map([['b', credentialsByScore(cell, cell.keys.backendCredentials(backend))]]);
+  return cellSources(cell);
 }
 
 function cellSources(cell: Cell): Map<string, Source> {
@@ -73,6 +82,16 @@ function credentialsOf(cell: Cell, key: string): Source {
     const from = place === '' ? '-' : `(${place}`;
     const ids = await cell.line.ask((client) => client.zrangebylex(key, from, '+', 'LIMIT', 0, limit));
     return { leases: await inOrder(cell, ids), ...(ids.length === limit && { place: ids.at(-1) as string }) };
+  };
+}
+
+/** Credentials of a backend, those first that have the longest way to go: whoever moves on is met again, not missed. */
+function credentialsByScore(cell: Cell, key: string): Source {
+  return async (cursor, limit) => {
+    const places = await pageAfter(cell, key, readPlace(cursor), limit);
+    const ids = places.map(({ member }) => member);
+    const last = places.at(-1);
+    return { leases: await inOrder(cell, ids), ...(last && places.length === limit && { place: writePlace(last) }) };
   };
 }
 
@@ -135,7 +154,7 @@ async function inOrder(cell: Cell, ids: readonly string[]): Promise<LeaseRecord[
 /** Not past its end; a credential until it is closed. */
 function isListed(lease: LeaseRecord, nowMs: number): boolean {
   if (lease.kind === 'token') return lease.expiresAtMs > nowMs;
-  return lease.state !== 'revoked' && lease.state !== 'abandoned';
+  return (lease.state !== 'revoked' && lease.state !== 'abandoned') || lease.residue !== undefined;
 }
 
 function readCursor(text: string | undefined): Cursor | undefined {

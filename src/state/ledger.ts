@@ -1,5 +1,6 @@
 import type { Cell } from './cell.js';
 import { cellWrites } from './cell-writes.js';
+import { credentialWrites } from './credential-writes.js';
 import type { Epochs } from './epochs.js';
 import { leaseWrites } from './lease-writes.js';
 import { readReading } from './read.js';
@@ -14,6 +15,7 @@ import { taskWrites } from './task-writes.js';
  */
 export function redisLedger(cell: Cell, epochs: Epochs, grantsClosed: () => string | undefined): Ledger {
   const leases = leaseWrites(cell);
+  const credentials = credentialWrites(cell);
   const tasks = taskWrites(cell);
   const whenOpen =
     <Write, Reply>(grant: (write: Write) => Promise<Reply>) =>
@@ -29,8 +31,9 @@ export function redisLedger(cell: Cell, epochs: Epochs, grantsClosed: () => stri
     resumeTask: whenOpen(tasks.resumeTask),
     ...leases,
     commitLease: whenOpen(leases.commitLease),
-    openIntent: whenOpen(leases.openIntent),
-    renewLease: whenOpen(leases.renewLease),
+    ...credentials,
+    openIntent: whenOpen(credentials.openIntent),
+    renewLease: whenOpen(credentials.renewLease),
     ...revocationWrites(cell),
     ...cellWrites(cell, epochs),
   };

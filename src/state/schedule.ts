@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Queue, Worker } from 'bullmq';
 import type { Cell } from './cell.js';
+import { readDue } from './due.js';
 import { connect, type RedisClient, type RedisUrl } from './redis.js';
 import type { Job, JobName, Schedule } from './stores.js';
 
@@ -12,7 +13,7 @@ const LANES = {
   drain: { jobs: ['drain-task', 'watch-task'], concurrency: 8 },
   judge: { jobs: ['re-evaluate-task', 're-evaluate-bundle'], concurrency: 4 },
   revoke: { jobs: ['run-revocation'], concurrency: 2 },
-  retire: { jobs: ['retire-credential', 'close-intent'], concurrency: 16 },
+  retire: { jobs: ['retire-credential'], concurrency: 16 },
 } as const satisfies Record<string, { jobs: readonly JobName[]; concurrency: number }>;
 
 type LaneName = keyof typeof LANES;
@@ -253,10 +254,7 @@ export class RedisSchedule implements Schedule {
       [this.#cell.keys.named('due')],
       [dueByMs, PAGE, this.#cell.clock.now() + CLAIM_MS],
     )) as string[];
-    return members.map((member) => {
-      const colon = member.indexOf(':');
-      return { name: member.slice(0, colon) as JobName, id: member.slice(colon + 1) };
-    });
+    return members.map(readDue);
   }
 
   async #countDue(nowMs: number): Promise<number> {

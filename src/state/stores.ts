@@ -1,7 +1,9 @@
 import type { AuditRecord } from '../core/audit.js';
+import type { Evidence, Handle, SecretData } from '../core/credential.js';
 import type { LeaseRecord, LeaseState } from '../core/lease.js';
 import type { Position } from '../core/position.js';
 import type { FeedEntry, Match } from '../core/revocations.js';
+import type { Secret } from '../core/secret.js';
 import type { Selector } from '../core/selector.js';
 import type { TaskCharter, TaskRecord, TaskState, TerminalState } from '../core/task.js';
 import type { EpochMs } from '../core/time.js';
@@ -52,9 +54,12 @@ export interface Ledger {
    * Makes a lease count. A token goes straight to active; a credential's `pending` lease (openIntent) becomes active before its deadline.
    * Nothing is written unless: every task on the path is active at the generations of the basis, every lease above is active, a parent
    * *token* is not past its expiry, the bundle is the active one, the fence is not newer than the position, the quotas are free.
+   * `probe`: what to try the credential with once it should be dead; it rests encrypted until the lease is closed. Its handle is added to what
+   * was noted.
    */
   commitLease(write: {
     lease: LeaseRecord;
+    probe?: Secret<SecretData>;
     basis: Basis;
     quotas: Quotas;
     nowMs: EpochMs;
@@ -72,8 +77,20 @@ export interface Ledger {
   }): Promise<{ outcome: 'committed' } | Refusal>;
 
   /**
-   * Longer life for an active credential; its position stays. Same conditions as commitLease, with the basis of the new decision, and also
-   * refused (`not_live`) when the lease is older than a cut on its path.
+   * Adds to a credential's handle while it is made. `keep` rests encrypted until the lease is closed. `not_live`: the lease is no longer pending,
+   * and nothing more may be made; one that is being revoked keeps what was noted all the same and is due at once, one that is closed does not.
+   */
+  noteCredential(write: {
+    leaseId: string;
+    backend: string;
+    handle: Handle;
+    keep?: Secret<SecretData>;
+    nowMs: EpochMs;
+  }): Promise<{ outcome: 'noted' | 'not_live' } | NotThere>;
+
+  /**
+   * Another end for an active credential; its position stays. Same conditions as commitLease, with the basis of the new decision, and also
+   * refused (`not_live`) when the lease is older than a cut on its path. A token above that merely expired is no obstacle.
    */
   renewLease(write: {
     leaseId: string;
@@ -208,18 +225,39 @@ export interface Ledger {
     audit: AuditRecord;
   }): Promise<{ revoked: string[]; stale: boolean; position?: Position }>;
 
-  /** One attempt at revoking a credential is over: confirmed (`revoked`), failed (next attempt due), or given up by operators. */
-  closeAttempt(write: {
+  /**
+   * Begins an attempt at revoking a credential, for one worker: nobody else begins one before `untilMs`, or before this one is closed. A
+   * lease past its end and an intent past its deadline are moved to `revoking` by it (then `audit` is written). `begun` brings the lease with
+   * the attempt's number; `not_due`: alive, or somebody else's attempt; `closed`: nothing is left to do.
+   */
+  beginAttempt(write: {
     leaseId: string;
-    /** Fences workers: the attempt this worker began with. */
-    attempt: number;
-    result:
-      | { state: 'revoked' }
-      | { state: 'revoking'; problem: string; nextAttemptMs: EpochMs }
-      | { state: 'abandoned'; by: string; reason: string };
+    backend: string;
+    untilMs: EpochMs;
     nowMs: EpochMs;
     audit: AuditRecord;
+  }): Promise<({ outcome: 'begun'; lease: LeaseRecord } & Kept) | { outcome: 'not_due' | 'closed' } | NotThere>;
+
+  /**
+   * One attempt at revoking a credential is over: it is dead (`revoked`), not yet (`revoking`, next attempt due), or given up by operators. With
+   * `residue` it is dead, and what is left of it goes on being due. An attempt without a problem only waits: it makes nobody stuck. When it is
+   * over, what rests encrypted is erased.
+   */
+  closeAttempt(write: {
+    /** As the attempt began with it: what of it never changes says where it is indexed. */
+    lease: LeaseRecord;
+    /** Fences workers. Operators give the last one begun. */
+    attempt: number;
+    result:
+      | { state: 'revoked'; evidence: Evidence; residue?: { what: string; nextAttemptMs: EpochMs } }
+      | { state: 'revoking'; problem?: string; evidence?: 'unbounded'; nextAttemptMs: EpochMs }
+      | { state: 'abandoned'; reason: string };
+    nowMs: EpochMs;
+    audit?: AuditRecord;
   }): Promise<{ outcome: 'closed' | 'fenced' } | NotThere>;
+
+  /** A backend is back: everything that is being revoked there is due now. */
+  hasten(write: { backend: string; nowMs: EpochMs }): Promise<{ count: number }>;
 
   /**
    * The drain or the judging of a task is done, as it was begun on the task in this state and generation: no longer due for that work. `stale`:
@@ -278,6 +316,12 @@ export interface Quotas {
   leasesPerAgent: number;
   /** Live tasks and leases per tree. */
   perTree: number;
+}
+
+/** What rests encrypted with a credential's lease until it is closed: what it is tried with, and what its backend cannot revoke without. */
+export interface Kept {
+  probe?: Secret<SecretData>;
+  kept?: Secret<SecretData>;
 }
 
 export interface NotThere {
@@ -370,15 +414,19 @@ export interface Views {
   }): Promise<Page<TaskRecord>>;
   /**
    * Leases that are not past their end, and credentials until they are closed. `task`: at it or anywhere below it, revoked tokens left
-   * out. At most 500 a page, in a stable order, resumable by cursor.
+   * out. `backend`: its credentials only. The state `stuck` is a label (core/lease.ts). At most 500 a page, in a stable order, resumable by
+   * cursor; a credential that moves on meanwhile may come twice in the list of its backend.
    */
   leases(filter: {
     task?: string;
     agent?: string;
+    backend?: string;
     state?: string;
     cursor?: string;
     limit: number;
   }): Promise<Page<LeaseRecord>>;
+  /** What rests encrypted with a credential's lease until it is closed. */
+  kept(leaseId: string): Promise<Kept>;
   /** A lease with what is above it, as deadBecause wants it; one script. */
   leaseWithAbove(id: string): Promise<LeaseWithAbove | undefined>;
   /** How many credentials each backend has in each state. One short read per 500 of them. */
@@ -438,12 +486,13 @@ export type JobName =
   | 're-evaluate-bundle'
   | 'run-revocation'
   | 'watch-task'
-  | 'retire-credential'
-  | 'close-intent';
+  | 'retire-credential';
 
 export interface Job {
   name: JobName;
   id: string;
+  /** Where it is to be done, for work at a backend. */
+  backend?: string;
 }
 
 export interface Schedule {

@@ -1,6 +1,7 @@
 import { isTerminal, type TaskRecord } from '../core/task.js';
 import { type Cell, isLeaseId, isTaskId, readLock } from './cell.js';
 import { countCredentials } from './credential-counts.js';
+import { readKept } from './credential-record.js';
 import { listLeases } from './lease-list.js';
 import { pageAfter, readPlace, writePlace } from './paging.js';
 import { leasesById, look } from './read.js';
@@ -38,6 +39,11 @@ export function redisViews(cell: Cell, cellKey: Uint8Array): Views {
     },
 
     lease: async (id) => (await leasesById(cell, [id])).get(id),
+
+    kept: async (leaseId) => {
+      const [probe, kept] = await line.ask((client) => client.hmget(keys.credential(leaseId), 'probe', 'kept'));
+      return readKept(cell, leaseId, { probe: probe ?? null, kept: kept ?? null });
+    },
 
     tasks: (filter) => listTasks(cell, filter),
     leases: (filter) => listLeases(cell, filter),

@@ -1,6 +1,7 @@
 import type { AuditRecord } from '../../src/core/audit.js';
+import type { SecretData } from '../../src/core/credential.js';
 import { assert, BrokerError } from '../../src/core/errors.js';
-import type { LeaseRecord } from '../../src/core/lease.js';
+import { type LeaseRecord, STUCK_ATTEMPTS } from '../../src/core/lease.js';
 import { epochOf, isBefore, type Position } from '../../src/core/position.js';
 import type { Match } from '../../src/core/revocations.js';
 import { isTerminal, PATH_DEPTH_MAX, type TaskRecord, type TerminalState } from '../../src/core/task.js';
@@ -15,7 +16,7 @@ import type {
   Refusal,
   RevocationRecord,
 } from '../../src/state/stores.js';
-import { type Acknowledged, type Line, MEMORY_MS, SKEW_MS } from './line.js';
+import { type Acknowledged, keptOf, type Line, MEMORY_MS, SKEW_MS } from './line.js';
 
 const KEPT_END_MS = 16 * 60_000;
 const KEPT_ENDS_MAX = 1_000;
@@ -108,15 +109,16 @@ export class FakeLedger implements Ledger {
     if (refusal) return refusal;
     if (lease.kind === 'credential') {
       if (!there) return { outcome: 'not_found', by: lease.id };
-      const deadline = state.intentDeadlines.get(lease.id);
-      if (deadline === undefined || write.nowMs >= deadline) return { outcome: 'too_late', by: lease.id };
+      if (write.nowMs >= (there.intentDeadlineMs ?? 0)) return { outcome: 'too_late', by: lease.id };
+      if (there.handle) lease.handle = { ...there.handle, ...lease.handle };
+      delete lease.intentDeadlineMs;
     }
 
     lease.state = 'active';
     state.leases.set(lease.id, lease);
     if (lease.kind === 'credential') {
-      this.#line.settle('close-intent', lease.id);
-      this.#line.makeDue('retire-credential', lease.id, lease.expiresAtMs);
+      if (write.probe) this.#keep(lease.id, { probe: write.probe.expose() });
+      this.#retireAt(lease, lease.expiresAtMs);
     } else {
       for (const task of this.#tasksOf(lease)) task.liveUntilMs = Math.max(task.liveUntilMs, lease.expiresAtMs);
     }
@@ -137,11 +139,23 @@ export class FakeLedger implements Ledger {
     if (refusal) return refusal;
 
     lease.state = 'pending';
+    lease.intentDeadlineMs = write.intentDeadlineMs;
     state.leases.set(lease.id, lease);
-    state.intentDeadlines.set(lease.id, write.intentDeadlineMs);
-    this.#line.makeDue('close-intent', lease.id, write.intentDeadlineMs);
+    this.#retireAt(lease, write.intentDeadlineMs);
     this.#line.record(write.audit);
     return { outcome: 'committed' };
+  }
+
+  async noteCredential(write: Write<'noteCredential'>): ReturnType<Ledger['noteCredential']> {
+    this.#answer();
+    const lease = this.#line.state.leases.get(write.leaseId);
+    if (lease?.kind !== 'credential') return gone;
+    if (lease.state !== 'pending' && lease.state !== 'revoking') return { outcome: 'not_live' };
+    if (Object.keys(write.handle).length > 0) lease.handle = { ...lease.handle, ...write.handle };
+    if (write.keep) this.#keep(lease.id, { kept: write.keep.expose() });
+    if (lease.state === 'pending') return { outcome: 'noted' };
+    this.#retireAt(lease, write.nowMs);
+    return { outcome: 'not_live' };
   }
 
   async renewLease(write: Write<'renewLease'>): ReturnType<Ledger['renewLease']> {
@@ -150,7 +164,7 @@ export class FakeLedger implements Ledger {
     if (!lease) return { outcome: 'not_found', by: write.leaseId };
     this.#mustGrant();
     if (lease.state !== 'active' || lease.expiresAtMs <= write.nowMs) return { outcome: 'not_live', by: lease.id };
-    const refusal = this.#pathRefusal(pathTasks(lease), pathLeases(lease), write.basis, write.nowMs);
+    const refusal = this.#pathRefusal(pathTasks(lease), pathLeases(lease), write.basis, write.nowMs, true);
     if (refusal) return refusal;
     if (this.#tasksOf(lease).some((task) => task.cutAt && isBefore(lease.position, task.cutAt))) {
       return { outcome: 'not_live', by: lease.id };
@@ -159,7 +173,7 @@ export class FakeLedger implements Ledger {
     lease.generations = [...write.basis.generations];
     lease.bundle = write.basis.bundle;
     if (this.#line.bugs.renewalTakesNewPosition) lease.position = write.basis.position;
-    this.#line.makeDue('retire-credential', lease.id, lease.expiresAtMs);
+    this.#retireAt(lease, lease.expiresAtMs);
     this.#line.record(write.audit);
     return { outcome: 'committed' };
   }
@@ -365,24 +379,88 @@ export class FakeLedger implements Ledger {
     return { revoked, stale: false, ...(position && { position }) };
   }
 
+  async beginAttempt(write: Write<'beginAttempt'>): ReturnType<Ledger['beginAttempt']> {
+    this.#answer();
+    const { state } = this.#line;
+    const { nowMs, untilMs } = write;
+    const lease = state.leases.get(write.leaseId);
+    if (lease?.kind !== 'credential') {
+      this.#line.settle('retire-credential', write.leaseId);
+      return gone;
+    }
+    const isLive = lease.state === 'active' || lease.state === 'pending';
+    if (!isLive && !isUnfinished(lease)) {
+      this.#line.settle('retire-credential', lease.id);
+      return { outcome: 'closed' };
+    }
+    const ends = lease.state === 'active' ? lease.expiresAtMs : (lease.intentDeadlineMs ?? 0);
+    const fromMs = isLive ? ends : (state.attemptsHeld.get(lease.id) ?? 0);
+    if (fromMs > nowMs) {
+      this.#retireAt(lease, fromMs);
+      return { outcome: 'not_due' };
+    }
+    if (isLive) {
+      lease.revokedReason = lease.state === 'active' ? 'it expired' : 'it was not committed in time';
+      lease.state = 'revoking';
+      lease.revokingAtMs = fromMs;
+      this.#line.record(write.audit);
+    }
+    lease.attempts = (lease.attempts ?? 0) + 1;
+    state.attemptsHeld.set(lease.id, untilMs);
+    this.#retireAt(lease, untilMs);
+    return { outcome: 'begun', lease: structuredClone(lease), ...keptOf(state, lease.id) };
+  }
+
   async closeAttempt(write: Write<'closeAttempt'>): ReturnType<Ledger['closeAttempt']> {
     this.#answer();
-    const lease = this.#line.state.leases.get(write.leaseId);
-    if (!lease) return gone;
-    if (lease.state !== 'revoking' || (lease.attempts ?? 0) !== write.attempt) return { outcome: 'fenced' };
-    lease.attempts = write.attempt + 1;
-    if (write.result.state === 'revoking') {
-      lease.lastProblem = write.result.problem;
-      lease.nextAttemptMs = write.result.nextAttemptMs;
-      this.#line.makeDue('retire-credential', lease.id, write.result.nextAttemptMs);
-    } else {
-      lease.state = write.result.state;
-      lease.revokedAtMs = write.nowMs;
-      delete lease.nextAttemptMs;
-      this.#line.settle('retire-credential', lease.id);
-    }
+    const { state } = this.#line;
+    const { result, nowMs } = write;
+    const lease = state.leases.get(write.lease.id);
+    if (lease?.kind !== 'credential') return gone;
+    if (!isUnfinished(lease) || (lease.attempts ?? 0) !== write.attempt) return { outcome: 'fenced' };
+    state.attemptsHeld.delete(lease.id);
     this.#line.record(write.audit);
+    if (result.state === 'revoking') {
+      if (result.evidence) lease.evidence = result.evidence;
+      lease.nextAttemptMs = result.nextAttemptMs;
+      this.#retireAt(lease, result.nextAttemptMs);
+      if (result.problem === undefined) return { outcome: 'closed' };
+      lease.lastProblem = result.problem;
+      const failures = (state.failures.get(lease.id) ?? 0) + 1;
+      state.failures.set(lease.id, failures);
+      if (failures >= STUCK_ATTEMPTS) lease.stuck = true;
+      return { outcome: 'closed' };
+    }
+    if (lease.state === 'revoking') {
+      lease.state = result.state;
+      lease.revokedAtMs = nowMs;
+      if (result.state === 'revoked') lease.evidence = result.evidence;
+    }
+    if (result.state === 'abandoned') lease.lastProblem = `given up: ${result.reason}`;
+    delete lease.nextAttemptMs;
+    delete lease.residue;
+    delete lease.stuck;
+    state.kept.delete(lease.id);
+    this.#line.settle('retire-credential', lease.id);
+    if (result.state === 'revoked' && result.residue) {
+      lease.residue = result.residue.what;
+      lease.nextAttemptMs = result.residue.nextAttemptMs;
+      lease.stuck = true;
+      this.#retireAt(lease, result.residue.nextAttemptMs);
+    }
     return { outcome: 'closed' };
+  }
+
+  async hasten(write: Write<'hasten'>): ReturnType<Ledger['hasten']> {
+    this.#answer();
+    const late = [...this.#line.state.leases.values()].filter(
+      (lease) => lease.backend === write.backend && isUnfinished(lease),
+    );
+    for (const lease of late) {
+      const due = this.#line.state.due.get(`retire-credential:${lease.id}`);
+      if (due) due.atMs = Math.min(due.atMs, write.nowMs);
+    }
+    return { count: late.length };
   }
 
   async settleTask(write: Write<'settleTask'>): ReturnType<Ledger['settleTask']> {
@@ -510,7 +588,13 @@ export class FakeLedger implements Ledger {
   }
 
   /** The refusals that a grant below these tasks and leases meets, in one order: what is there, what is over, what moved on. */
-  #pathRefusal(taskIds: string[], leaseIds: string[], basis: Basis, nowMs: EpochMs): Refusal | undefined {
+  #pathRefusal(
+    taskIds: string[],
+    leaseIds: string[],
+    basis: Basis,
+    nowMs: EpochMs,
+    mayHaveExpired = false,
+  ): Refusal | undefined {
     const { state, bugs } = this.#line;
     const tasks: TaskRecord[] = [];
     for (const id of taskIds) {
@@ -530,7 +614,7 @@ export class FakeLedger implements Ledger {
     }
     for (const lease of bugs.dropPath ? [] : leases) {
       if (lease.state !== 'active') return { outcome: 'not_live', by: lease.id };
-      if (lease.kind === 'token' && lease.expiresAtMs <= nowMs && !bugs.dropExpiry) {
+      if (lease.kind === 'token' && lease.expiresAtMs <= nowMs && !bugs.dropExpiry && !mayHaveExpired) {
         return { outcome: 'parent_expired', by: lease.id };
       }
     }
@@ -644,10 +728,23 @@ export class FakeLedger implements Ledger {
       return;
     }
     lease.state = 'revoking';
-    lease.attempts ??= 0;
-    this.#line.settle('close-intent', lease.id);
-    this.#line.makeDue('retire-credential', lease.id, nowMs);
+    lease.revokingAtMs = nowMs;
+    this.#retireAt(lease, nowMs);
   }
+
+  #keep(leaseId: string, more: { probe?: SecretData; kept?: SecretData }): void {
+    const { kept } = this.#line.state;
+    kept.set(leaseId, { ...kept.get(leaseId), ...structuredClone(more) });
+  }
+
+  #retireAt(lease: LeaseRecord, atMs: EpochMs): void {
+    this.#line.makeDue('retire-credential', lease.id, atMs, lease.backend);
+  }
+}
+
+/** Somebody still has to come for it. */
+function isUnfinished(lease: LeaseRecord): boolean {
+  return lease.state === 'revoking' || (lease.state === 'revoked' && lease.residue !== undefined);
 }
 
 function refKey(opener: string, ref: string): string {

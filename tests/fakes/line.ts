@@ -1,10 +1,12 @@
 import type { AuditRecord } from '../../src/core/audit.js';
+import type { SecretData } from '../../src/core/credential.js';
 import type { LeaseRecord } from '../../src/core/lease.js';
 import { latest, ORIGIN, type Position, positionOf } from '../../src/core/position.js';
 import type { FeedEntry, Match } from '../../src/core/revocations.js';
+import { Secret } from '../../src/core/secret.js';
 import type { TaskRecord, TerminalState } from '../../src/core/task.js';
 import type { Clock, EpochMs } from '../../src/core/time.js';
-import type { FeedReader, JobName, LockRecord, RevocationRecord } from '../../src/state/stores.js';
+import type { FeedReader, JobName, Kept, LockRecord, RevocationRecord } from '../../src/state/stores.js';
 
 /** Mistakes that can be planted in the fake, so that the oracle of the property tests is proved to see them. */
 export interface LedgerBugs {
@@ -33,6 +35,7 @@ export interface LedgerBugs {
 export interface Due {
   job: JobName;
   id: string;
+  backend?: string;
   atMs: EpochMs;
 }
 
@@ -45,7 +48,12 @@ export interface LineState {
   entries: FeedEntry[];
   tasks: Map<string, TaskRecord>;
   leases: Map<string, LeaseRecord>;
-  intentDeadlines: Map<string, EpochMs>;
+  /** Plain here, encrypted in the product: what credentials are tried with once they should be dead, and what they are revoked with. */
+  kept: Map<string, { probe?: SecretData; kept?: SecretData }>;
+  /** Until when an attempt at a credential is somebody's. */
+  attemptsHeld: Map<string, EpochMs>;
+  /** Attempts that failed. */
+  failures: Map<string, number>;
   refs: Map<string, string>;
   keptEnds: Map<string, { opener: string; state: TerminalState; reason: string; untilMs: EpochMs; by: string }>;
   locks: Map<string, LockRecord>;
@@ -80,6 +88,11 @@ export type Acknowledged =
 /** How long a broker remembers what it acknowledged, and how long an entry outlives what it can kill. */
 export const MEMORY_MS = 60_000;
 export const SKEW_MS = 60_000;
+
+export function keptOf(state: LineState, leaseId: string): Kept {
+  const { probe, kept } = structuredClone(state.kept.get(leaseId) ?? {});
+  return { ...(probe && { probe: new Secret(probe) }), ...(kept && { kept: new Secret(kept) }) };
+}
 
 export interface LineOptions {
   clock: Clock;
@@ -122,7 +135,9 @@ export class Line {
       entries: [],
       tasks: new Map(),
       leases: new Map(),
-      intentDeadlines: new Map(),
+      kept: new Map(),
+      attemptsHeld: new Map(),
+      failures: new Map(),
       refs: new Map(),
       keptEnds: new Map(),
       locks: new Map(),
@@ -168,8 +183,8 @@ export class Line {
     if (audit) this.state.audit.push({ ...structuredClone(audit), pos: this.head() });
   }
 
-  makeDue(job: JobName, id: string, atMs: EpochMs): void {
-    this.state.due.set(`${job}:${id}`, { job, id, atMs });
+  makeDue(job: JobName, id: string, atMs: EpochMs, backend?: string): void {
+    this.state.due.set(`${job}:${id}`, { job, id, atMs, ...(backend !== undefined && { backend }) });
   }
 
   settle(job: JobName, id: string): void {

@@ -31,7 +31,7 @@ export class FakeSchedule implements Schedule {
     return [...this.#line.state.due.values()]
       .filter((due) => due.atMs <= nowMs)
       .sort((a, b) => a.atMs - b.atMs)
-      .map(({ job, id }) => ({ name: job, id }));
+      .map(({ job, id, backend }) => ({ name: job, id, ...(backend !== undefined && { backend }) }));
   }
 
   async sweep(): Promise<number> {

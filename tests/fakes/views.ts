@@ -1,7 +1,7 @@
-import { isStuck, type LeaseRecord } from '../../src/core/lease.js';
+import type { LeaseRecord } from '../../src/core/lease.js';
 import { isTerminal } from '../../src/core/task.js';
 import type { CredentialCount, Page, Views } from '../../src/state/stores.js';
-import type { Line } from './line.js';
+import { keptOf, type Line } from './line.js';
 
 const PAGE_MAX = 500;
 
@@ -18,6 +18,7 @@ export function fakeViews(line: Line): Views {
       return pageOf(ids.sort(), (id) => id, page);
     },
     lease: async (id) => copy(state().leases.get(id)),
+    kept: async (id) => keptOf(state(), id),
     tasks: async (filter) => {
       const tasks = [...state().tasks.values()].filter(
         (task) =>
@@ -34,7 +35,8 @@ export function fakeViews(line: Line): Views {
           isListed(lease, nowMs) &&
           (filter.task === undefined || (lease.path.includes(filter.task) && !isMovedToken(lease))) &&
           (filter.agent === undefined || lease.agent === filter.agent) &&
-          (filter.state === undefined || lease.state === filter.state),
+          (filter.backend === undefined || lease.backend === filter.backend) &&
+          (filter.state === undefined || (filter.state === 'stuck' ? lease.stuck : lease.state === filter.state)),
       );
       return pageOf(
         copy(leases).sort((a, b) => (a.id < b.id ? -1 : 1)),
@@ -45,12 +47,12 @@ export function fakeViews(line: Line): Views {
     credentialCounts: async () => {
       const counts = new Map<string, CredentialCount>();
       for (const lease of state().leases.values()) {
-        if (lease.kind === 'token' || lease.state === 'revoked' || lease.state === 'abandoned') continue;
+        if (lease.kind === 'token' || !isListed(lease, line.clock.now())) continue;
         const backend = lease.backend ?? '';
         const key = `${backend} ${lease.state}`;
         const of = counts.get(key) ?? { backend, state: lease.state, count: 0, stuck: 0 };
         of.count += 1;
-        if (isStuck(lease)) of.stuck += 1;
+        if (lease.stuck) of.stuck += 1;
         counts.set(key, of);
       }
       return [...counts.values()];
@@ -95,7 +97,7 @@ function isMovedToken(lease: LeaseRecord): boolean {
 /** Not past its end; a credential until it is closed. */
 function isListed(lease: LeaseRecord, nowMs: number): boolean {
   if (lease.kind === 'token') return lease.expiresAtMs > nowMs;
-  return lease.state !== 'revoked' && lease.state !== 'abandoned';
+  return (lease.state !== 'revoked' && lease.state !== 'abandoned') || lease.residue !== undefined;
 }
 
 function pageOf<Item>(

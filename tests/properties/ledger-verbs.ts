@@ -384,7 +384,14 @@ export async function retireCredential(hands: Hands, id: string): Promise<void> 
     lease = (await hands.views.lease(id)) as LeaseRecord;
   }
   if (lease.state !== 'revoking') return;
-  const attempt = lease.attempts ?? 0;
+  const begun = await hands.ledger.beginAttempt({
+    leaseId: id,
+    backend: lease.backend ?? '',
+    untilMs: nowMs + 1_000,
+    nowMs,
+    audit: audit(hands, 'credential.revoking'),
+  });
+  if (begun.outcome !== 'begun') return;
   let result: Parameters<Ledger['closeAttempt']>[0]['result'];
   try {
     await hands.backend.revoke(id);
@@ -393,14 +400,14 @@ export async function retireCredential(hands: Hands, id: string): Promise<void> 
     const mayComeUntilMs = lease.createdAtMs + INTENT_MS;
     result =
       hands.clock.now() >= mayComeUntilMs
-        ? { state: 'revoked' }
+        ? { state: 'revoked', evidence: 'confirmed' }
         : { state: 'revoking', problem: 'it may still be issued', nextAttemptMs: mayComeUntilMs };
   } catch {
     result = { state: 'revoking', problem: 'backend', nextAttemptMs: hands.clock.now() + 1_000 };
   }
   await hands.ledger.closeAttempt({
-    leaseId: id,
-    attempt,
+    lease,
+    attempt: begun.lease.attempts as number,
     result,
     nowMs: hands.clock.now(),
     audit: audit(hands, 'credential.revoked'),
@@ -426,7 +433,6 @@ export async function doJob(hands: Hands, job: Job): Promise<void> {
     case 'run-revocation':
       return runRevocation(hands, job.id);
     case 'retire-credential':
-    case 'close-intent':
       return retireCredential(hands, job.id);
     case 'watch-task': {
       await hands.ledger.endTask({

@@ -152,7 +152,7 @@ export class Oracle {
     for (const lease of leases.values()) {
       if (lease.path.length > PATH_DEPTH_MAX * 3) this.#violated('I5', `${lease.id} is too deep`);
       const watched = lease.kind === 'credential' && ['pending', 'active', 'revoking'].includes(lease.state);
-      const due = ['close-intent', 'retire-credential'].some((job) => this.#line.state.due.has(`${job}:${lease.id}`));
+      const due = this.#line.state.due.has(`retire-credential:${lease.id}`);
       if (watched && !due) this.#violated('I20', `${lease.id} is ${lease.state} and nobody will come for it`);
     }
   }

@@ -124,9 +124,7 @@ export class ProductWorld extends World {
 
   override job(job: Job) {
     return (hands: Hands): Promise<void> =>
-      job.name === 'retire-credential' || job.name === 'close-intent'
-        ? doJob(hands, job)
-        : work(this.#with(hands), job);
+      job.name === 'retire-credential' ? doJob(hands, job) : work(this.#with(hands), job);
   }
 
   #given(token: string): Given {

@@ -8,6 +8,7 @@ import { type IdKind, newId } from '../../src/core/ids.js';
 import type { LeaseRecord } from '../../src/core/lease.js';
 import { comparePositions, isPosition } from '../../src/core/position.js';
 import { scopeOf } from '../../src/core/scope.js';
+import { Secret } from '../../src/core/secret.js';
 import { factsAbove, matchesOf, ownFacts, type Selector, selectorHash } from '../../src/core/selector.js';
 import type { TerminalState } from '../../src/core/task.js';
 import { openStores } from '../../src/state/open-stores.js';
@@ -315,13 +316,35 @@ const STEPS = {
     await pair.ask(`commitLease ${lease.id}`, (side) => {
       const { lease: drafted, basis } = draft(pair, side, slot, lease);
       return side.stores.ledger.commitLease({
-        lease: { ...drafted, createdAtMs: lease.createdAtMs },
+        lease: {
+          ...drafted,
+          createdAtMs: lease.createdAtMs,
+          ...(x % 2 === 0 && { handle: { oid: `${x}` }, renewable: true }),
+        },
+        ...(z % 2 === 0 && { probe: new Secret({ username: 'mayfly', password: `p${x}`, port: 5432 }) }),
         basis,
         quotas: QUOTAS,
         nowMs: pair.clock.now(),
         audit,
       });
     });
+  },
+
+  noteCredential: async (pair: Pair, x: number, y: number) => {
+    const lease = pick(
+      pair.leases.filter((one) => one.kind === 'credential'),
+      x,
+    );
+    if (!lease) return;
+    await pair.ask(`noteCredential ${lease.id}`, ({ stores }) =>
+      stores.ledger.noteCredential({
+        leaseId: lease.id,
+        backend: lease.backend as string,
+        handle: y % 3 === 0 ? {} : { [`part-${y % 2}`]: `${y}` },
+        ...(y % 4 === 0 && { keep: new Secret({ token: `t${y}` }) }),
+        nowMs: pair.clock.now(),
+      }),
+    );
   },
 
   renew: async (pair: Pair, x: number, _y: number, z: number) => {
@@ -507,6 +530,19 @@ const STEPS = {
     });
   },
 
+  beginAttempt: async (pair: Pair, x: number, y: number) => {
+    const leaseId = pick([...pair.leases.map((one) => one.id), pair.id('lse')], x) as string;
+    const audit = pair.audit('credential.revoking');
+    const nowMs = pair.clock.now();
+    await pair.ask(`beginAttempt ${leaseId}`, ({ stores }) =>
+      stores.ledger.beginAttempt({ leaseId, backend: 'postgres', untilMs: nowMs + (y % 3) * 4_000, nowMs, audit }),
+    );
+  },
+
+  hasten: async (pair: Pair) => {
+    await pair.ask('hasten', ({ stores }) => stores.ledger.hasten({ backend: 'postgres', nowMs: pair.clock.now() }));
+  },
+
   closeAttempt: async (pair: Pair, x: number, y: number, z: number) => {
     const lease = pick(
       pair.leases.filter((one) => one.kind === 'credential'),
@@ -515,17 +551,26 @@ const STEPS = {
     if (!lease) return;
     const there = await pair.sides[0].stores.views.lease(lease.id);
     const nowMs = pair.clock.now();
+    const nextAttemptMs = nowMs + 1_000;
     const results = [
-      { state: 'revoked' as const },
-      { state: 'revoking' as const, problem: 'the backend is down', nextAttemptMs: nowMs + 1_000 },
-      { state: 'abandoned' as const, by: 'alice', reason: 'gone for good' },
+      { state: 'revoked' as const, evidence: 'confirmed' as const },
+      { state: 'revoking' as const, problem: 'the backend is down', nextAttemptMs },
+      { state: 'abandoned' as const, reason: 'gone for good' },
+      {
+        state: 'revoked' as const,
+        evidence: 'verified-dead' as const,
+        residue: { what: 'a table in another database', nextAttemptMs },
+      },
+      { state: 'revoking' as const, problem: 'it is still there', nextAttemptMs },
+      { state: 'revoking' as const, problem: 'and again', nextAttemptMs },
+      { state: 'revoking' as const, evidence: 'unbounded' as const, nextAttemptMs },
     ];
     const audit = pair.audit('credential.revoked');
     await pair.ask(`closeAttempt ${lease.id}`, ({ stores }) =>
       stores.ledger.closeAttempt({
-        leaseId: lease.id,
+        lease,
         attempt: (there?.attempts ?? 0) + (z % 4 === 0 ? 1 : 0),
-        result: results[y % 3] as (typeof results)[number],
+        result: results[y % results.length] as (typeof results)[number],
         nowMs,
         audit,
       }),
@@ -607,6 +652,8 @@ const STEPS = {
       { agent: AGENTS[x % 2] as string },
       ...(task === undefined ? [] : [{ task }]),
       { state: ['active', 'revoked', 'revoking'][x % 3] as string },
+      { state: 'stuck' },
+      { backend: ['postgres', 'vault'][x % 2] as string },
     ];
     const asked = filter[z % filter.length] as object;
     await pair.ask(`views.leases ${JSON.stringify(asked)}`, async ({ stores }) => {
@@ -634,6 +681,18 @@ const STEPS = {
       ['bundle', ({ stores }) => stores.views.activeBundle()],
       ['ring', ({ stores }) => stores.views.keyRing()],
       ['above', lease && (({ stores }) => stores.views.leaseWithAbove(lease.id))],
+      [
+        'counts',
+        async ({ stores }) => (await stores.views.credentialCounts()).sort((a, b) => (a.state < b.state ? 1 : -1)),
+      ],
+      [
+        'kept',
+        lease &&
+          (async ({ stores }) => {
+            const { probe, kept } = await stores.views.kept(lease.id);
+            return [probe?.expose(), kept?.expose()];
+          }),
+      ],
       ['lease', lease && (({ stores }) => stores.views.lease(lease.id))],
       ['revocation', ({ stores }) => stores.views.revocation(pick(pair.revocations, y) ?? pair.id('rev'))],
     ];
@@ -663,7 +722,16 @@ const STEPS = {
   },
 };
 
-const WEIGHTS: Partial<Record<keyof typeof STEPS, number>> = { read: 14, mint: 12, startTask: 6, intent: 5, tick: 5 };
+const WEIGHTS: Partial<Record<keyof typeof STEPS, number>> = {
+  read: 14,
+  mint: 12,
+  startTask: 6,
+  intent: 6,
+  tick: 5,
+  commitCredential: 5,
+  beginAttempt: 6,
+  closeAttempt: 6,
+};
 
 const steps = fc.array(
   fc.oneof(

@@ -396,7 +396,15 @@ describe('what rests in Redis', () => {
       }),
       await ledger.settleTask({ taskId: task.id, work: 'drain-task', state: 'active', generation: 1, nowMs, audit }),
       await ledger.revokeLeases({ leaseIds: [stale.id], reason: '', nowMs, audit }),
-      await ledger.closeAttempt({ leaseId: stale.id, attempt: 0, result: { state: 'revoked' }, nowMs, audit }),
+      await ledger.closeAttempt({
+        lease: stale,
+        attempt: 0,
+        result: { state: 'revoked', evidence: 'confirmed' },
+        nowMs,
+        audit,
+      }),
+      await ledger.noteCredential({ leaseId: stale.id, backend: 'pg', handle: { role: 'r' }, nowMs }),
+      await ledger.beginAttempt({ leaseId: stale.id, backend: 'pg', untilMs: nowMs + 1, nowMs, audit }),
       await ledger.saveKeyRing({ ring: {}, fromVersion: 9, nowMs, audit }),
       await ledger.activateBundle({ digest: BUNDLE, files: {}, again: false, nowMs, audit }),
     ];

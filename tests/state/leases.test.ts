@@ -1,7 +1,9 @@
 import { newId } from '../../src/core/ids.js';
 import { deadBecause, type LeaseRecord } from '../../src/core/lease.js';
 import { isBefore } from '../../src/core/position.js';
+import { Secret } from '../../src/core/secret.js';
 import type { TaskRecord } from '../../src/core/task.js';
+import type { Ledger } from '../../src/state/stores.js';
 import { STORE_NAMES, STORES, type Store } from './servers.js';
 import { AGENT, OPENER, openWorld, QUOTAS, type World } from './world.js';
 
@@ -240,7 +242,11 @@ describe.each(STORE_NAMES)('leases on %s', (name) => {
     expect(await commit(lease)).toEqual({ outcome: 'not_found', by: lease.id });
     expect(await intend(lease)).toEqual({ outcome: 'committed' });
     expect(await intend(lease)).toEqual({ outcome: 'committed' });
-    expect(await world.views.lease(lease.id)).toEqual({ ...lease, state: 'pending' });
+    expect(await world.views.lease(lease.id)).toEqual({
+      ...lease,
+      state: 'pending',
+      intentDeadlineMs: world.clock.now() + 3_000,
+    });
     expect(await commit(lease)).toEqual({ outcome: 'committed' });
     expect(await commit(lease)).toEqual({ outcome: 'committed' });
     expect(await intend(lease)).toEqual({ outcome: 'not_live', by: lease.id });
@@ -282,42 +288,171 @@ describe.each(STORE_NAMES)('leases on %s', (name) => {
     expect(await renew()).toEqual({ outcome: 'not_live', by: lease.id });
   });
 
+  const begin = (lease: LeaseRecord, forMs = 5_000) =>
+    world.ledger.beginAttempt({
+      leaseId: lease.id,
+      backend: lease.backend as string,
+      untilMs: world.clock.now() + forMs,
+      nowMs: world.clock.now(),
+      audit: world.audit('credential.revoking'),
+    });
+  const close = (lease: LeaseRecord, attempt: number, result: Parameters<Ledger['closeAttempt']>[0]['result']) =>
+    world.ledger.closeAttempt({
+      lease,
+      attempt,
+      result,
+      nowMs: world.clock.now(),
+      audit: world.audit('credential.revoked'),
+    });
+  const failed = () => ({
+    state: 'revoking' as const,
+    problem: 'backend is down',
+    nextAttemptMs: world.clock.now() + 1_000,
+  });
+  const CONFIRMED = { state: 'revoked', evidence: 'confirmed' } as const;
+
   it('a credential being revoked is closed by the attempt that was begun, and by no other', async () => {
     const lease = await issued();
-    const close = (attempt: number, state: 'revoked' | 'revoking' | 'abandoned') =>
-      world.ledger.closeAttempt({
-        leaseId: lease.id,
-        attempt,
-        result:
-          state === 'revoking'
-            ? { state, problem: 'backend is down', nextAttemptMs: world.clock.now() + 1_000 }
-            : state === 'abandoned'
-              ? { state, by: 'op', reason: 'gone for good' }
-              : { state },
-        nowMs: world.clock.now(),
-        audit: world.audit('credential.revoked'),
-      });
-    expect(await close(0, 'revoked')).toEqual({ outcome: 'fenced' });
+    expect(await begin(lease)).toEqual({ outcome: 'not_due' });
+    expect(await close(lease, 0, CONFIRMED)).toEqual({ outcome: 'fenced' });
     expect((await revoke([lease.id])).revoked).toEqual([lease.id]);
-    expect(await world.views.lease(lease.id)).toMatchObject({
-      state: 'revoking',
-      attempts: 0,
-      revokedReason: 'why | not',
+    const revokingAtMs = world.clock.now();
+    expect(await begin(lease)).toEqual({
+      outcome: 'begun',
+      lease: { ...lease, state: 'revoking', revokingAtMs, revokedReason: 'why | not', attempts: 1 },
     });
-    expect(await close(0, 'revoking')).toEqual({ outcome: 'closed' });
-    expect(await close(0, 'revoked')).toEqual({ outcome: 'fenced' });
-    expect(await world.views.lease(lease.id)).toMatchObject({
-      state: 'revoking',
-      attempts: 1,
-      lastProblem: 'backend is down',
+    expect(await begin(lease)).toEqual({ outcome: 'not_due' });
+    expect(await close(lease, 1, failed())).toEqual({ outcome: 'closed' });
+    expect(await begin(lease)).toMatchObject({
+      outcome: 'begun',
+      lease: { attempts: 2, lastProblem: 'backend is down' },
     });
-    expect(await close(1, 'revoked')).toEqual({ outcome: 'closed' });
-    expect(await close(2, 'revoked')).toEqual({ outcome: 'fenced' });
+    expect(await close(lease, 1, CONFIRMED)).toEqual({ outcome: 'fenced' });
+    expect(await close(lease, 2, CONFIRMED)).toEqual({ outcome: 'closed' });
+    expect(await close(lease, 2, CONFIRMED)).toEqual({ outcome: 'fenced' });
+    expect(await begin(lease)).toEqual({ outcome: 'closed' });
     const closed = await world.views.lease(lease.id);
-    expect(closed).toMatchObject({ state: 'revoked', revokedAtMs: world.clock.now() });
+    expect(closed).toMatchObject({ state: 'revoked', revokedAtMs: world.clock.now(), evidence: 'confirmed' });
     expect(closed).not.toHaveProperty('nextAttemptMs');
     expect((await world.views.leases({ task: task.id, limit: 10 })).items).toEqual([]);
     expect((await world.views.leases({ limit: 10 })).items).toEqual([]);
+    expect((await world.views.leases({ backend: 'pg', limit: 10 })).items).toEqual([]);
+  });
+
+  it('an attempt whose worker died is begun by another when its time is over, and the first one is fenced off', async () => {
+    const lease = await issued();
+    await revoke([lease.id]);
+    expect(await begin(lease, 5_000)).toMatchObject({ outcome: 'begun', lease: { attempts: 1 } });
+    world.clock.pass(4_999);
+    expect(await begin(lease)).toEqual({ outcome: 'not_due' });
+    world.clock.pass(1);
+    expect(await begin(lease)).toMatchObject({ outcome: 'begun', lease: { attempts: 2 } });
+    expect(await close(lease, 1, CONFIRMED)).toEqual({ outcome: 'fenced' });
+  });
+
+  it('a credential past its end, and an intent past its deadline, is taken by the attempt that comes for it', async () => {
+    const [old, never] = [await issued({ expiresAtMs: world.clock.now() + 2_000 }), await credential()];
+    await intend(never);
+    expect(await world.views.lease(never.id)).toEqual({
+      ...never,
+      state: 'pending',
+      intentDeadlineMs: world.clock.now() + 3_000,
+    });
+    expect(await begin(never)).toEqual({ outcome: 'not_due' });
+    world.clock.pass(3_000);
+    expect(await begin(old)).toMatchObject({
+      outcome: 'begun',
+      lease: { state: 'revoking', revokedReason: 'it expired', revokingAtMs: old.expiresAtMs },
+    });
+    const taken = await begin(never);
+    expect(taken).toMatchObject({ outcome: 'begun', lease: { intentDeadlineMs: world.clock.now() } });
+    expect(await commit(never)).toEqual({ outcome: 'not_live', by: never.id });
+  });
+
+  it('six attempts that failed make it stuck, and what is left of a dead one does; both are listed and counted', async () => {
+    const [lease, dead] = [await issued(), await issued()];
+    await revoke([lease.id, dead.id]);
+    const stuck = async () => (await world.views.leases({ state: 'stuck', limit: 10 })).items.map(({ id }) => id);
+    for (let attempt = 1; attempt <= 6; attempt++) {
+      expect(await stuck()).toEqual([]);
+      await begin(lease);
+      await close(lease, attempt, failed());
+    }
+    expect(await stuck()).toEqual([lease.id]);
+    await begin(dead);
+    const residue = { what: 'a large object elsewhere', nextAttemptMs: world.clock.now() + 60_000 };
+    expect(await close(dead, 1, { ...CONFIRMED, residue })).toEqual({ outcome: 'closed' });
+    expect(await stuck()).toEqual([lease.id, dead.id].sort());
+    const counts = (await world.views.credentialCounts()).map(
+      ({ state, count, stuck }) => `${state} ${count} ${stuck}`,
+    );
+    expect(counts.sort()).toEqual(['revoked 1 1', 'revoking 1 1']);
+    expect(await world.views.lease(dead.id)).toMatchObject({ state: 'revoked', residue: residue.what });
+    expect(await begin(dead)).toMatchObject({ outcome: 'begun', lease: { attempts: 2 } });
+    await close(dead, 2, CONFIRMED);
+    expect(await close(lease, 6, { state: 'abandoned', reason: 'the server was scrapped' })).toEqual({
+      outcome: 'closed',
+    });
+    expect(await stuck()).toEqual([]);
+    expect(await world.views.lease(dead.id)).not.toHaveProperty('residue');
+    expect(await world.views.lease(lease.id)).toMatchObject({ state: 'abandoned' });
+  });
+
+  it('what becomes known while it is made is added to its handle, and said to be too late once it is being revoked', async () => {
+    const lease = await credential({ handle: { role: 'mayfly_x' } });
+    await intend(lease);
+    const note = (handle: Record<string, string>) =>
+      world.ledger.noteCredential({ leaseId: lease.id, backend: 'pg', handle, nowMs: world.clock.now() });
+    expect(await note({ oid: '17' })).toEqual({ outcome: 'noted' });
+    expect(await world.views.lease(lease.id)).toMatchObject({ handle: { role: 'mayfly_x', oid: '17' } });
+    await revoke([lease.id]);
+    expect(await note({ accessor: 'a1' })).toEqual({ outcome: 'not_live' });
+    expect(await begin(lease)).toMatchObject({ lease: { handle: { role: 'mayfly_x', oid: '17', accessor: 'a1' } } });
+    await close(lease, 1, CONFIRMED);
+    expect(await note({ late: 'b' })).toEqual({ outcome: 'not_live' });
+    expect(await world.views.lease(lease.id)).toMatchObject({
+      handle: { role: 'mayfly_x', oid: '17', accessor: 'a1' },
+    });
+  });
+
+  it('what it is tried with rests encrypted until it is closed, and is gone then', async () => {
+    const lease = await credential();
+    await intend(lease);
+    await world.ledger.commitLease({
+      lease,
+      probe: new Secret({ username: 'mayfly_x', password: 'canary-3141', port: 5432 }),
+      basis: { position: lease.position, bundle: lease.bundle, generations: lease.generations },
+      quotas: QUOTAS,
+      nowMs: world.clock.now(),
+      audit: world.audit('credential.issued'),
+    });
+    const probe = async () => (await world.views.kept(lease.id)).probe?.expose();
+    expect(await probe()).toEqual({ username: 'mayfly_x', password: 'canary-3141', port: 5432 });
+    expect(JSON.stringify(await world.views.lease(lease.id))).not.toContain('canary');
+    await revoke([lease.id]);
+    await begin(lease);
+    await close(lease, 1, failed());
+    expect(await probe()).toBeDefined();
+    await begin(lease);
+    await close(lease, 2, CONFIRMED);
+    expect(await probe()).toBeUndefined();
+  });
+
+  it('a backend that is back makes due what is being revoked there, and nothing else', async () => {
+    const [lease, alive, elsewhere] = [await issued(), await issued(), await issued({ backend: 'vault' })];
+    await revoke([lease.id, elsewhere.id]);
+    for (const one of [lease, elsewhere]) {
+      await begin(one);
+      await close(one, 1, { ...failed(), nextAttemptMs: world.clock.now() + 60_000 });
+    }
+    const due = () => {
+      world.clock.pass(1);
+      return world.schedule.sweep();
+    };
+    const before = await due();
+    expect(await world.ledger.hasten({ backend: 'pg', nowMs: world.clock.now() })).toEqual({ count: 1 });
+    expect(await due()).toBe(before + 1);
+    expect(await world.views.lease(alive.id)).toMatchObject({ state: 'active' });
   });
 
   it('credentials are counted by backend and state until they are closed', async () => {
@@ -326,27 +461,17 @@ describe.each(STORE_NAMES)('leases on %s', (name) => {
     await issued({ backend: 'vault' });
     await intend(await credential());
     await revoke([first.id, second.id]);
-    for (let attempt = 0; attempt < 6; attempt++) {
-      await world.ledger.closeAttempt({
-        leaseId: first.id,
-        attempt,
-        result: { state: 'revoking', problem: 'down', nextAttemptMs: world.clock.now() },
-        nowMs: world.clock.now(),
-        audit: world.audit('credential.revoking'),
-      });
+    for (let attempt = 1; attempt <= 6; attempt++) {
+      await begin(first);
+      await close(first, attempt, failed());
     }
     const counts = () =>
       world.views
         .credentialCounts()
         .then((all) => all.map((of) => `${of.backend} ${of.state} ${of.count} ${of.stuck}`).sort());
     expect(await counts()).toEqual(['pg pending 1 0', 'pg revoking 2 1', 'vault active 1 0']);
-    await world.ledger.closeAttempt({
-      leaseId: second.id,
-      attempt: 0,
-      result: { state: 'revoked' },
-      nowMs: world.clock.now(),
-      audit: world.audit('credential.revoked'),
-    });
+    await begin(second);
+    await close(second, 1, CONFIRMED);
     expect(await counts()).toEqual(['pg pending 1 0', 'pg revoking 1 1', 'vault active 1 0']);
   });
 

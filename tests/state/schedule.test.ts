@@ -79,7 +79,6 @@ describe.each(STORE_NAMES)('the schedule on %s', (name) => {
       { name: 're-evaluate-bundle', id: 'sha256:abc' },
       { name: 'run-revocation', id: 'd' },
       { name: 'retire-credential', id: '123' },
-      { name: 'close-intent', id: 'e' },
     ];
     for (const job of jobs) world.schedule.add(job);
     await until('all are done', () => done.length === jobs.length);

@@ -16,7 +16,6 @@ export const JOB_CONCURRENCY: Record<Job['name'], number> = {
   'run-revocation': 2,
   'watch-task': 8,
   'retire-credential': 8,
-  'close-intent': 4,
 };
 
 /** Starts taking jobs (worker role). Each goes to its verb; one that failed stays due, and the sweeper brings it again. */

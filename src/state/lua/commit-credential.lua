@@ -1,8 +1,9 @@
 -- Writes a credential's intent (pending, due at its deadline), or makes a pending one active before its deadline.
 -- KEYS: 5 the credential, 6 due, 7 credentials, 8 agent, 9 credentials of the agent, 10 tokens of the task, 11 tokens of the root, 12 tree,
---       13 credentials of the tree, 14 credentials of the task, 15 agent's tasks (or none), then n tasks root first, then the second of each of m leases above
+--       13 credentials of the tree, 14 credentials of the task, 15 agent's tasks (or none),
+--       16 credentials of its backend, then n tasks root first, then the second of each of m leases above
 -- ARGV: 4 'intent' or 'commit', 5 id, 6 task id, 7 deadline of the intent (ms, '' at commit), 8 end of the credential (ms), 9 position, 10 bundle, 11 n, 12 m,
---       13 leases per task, 14 leases per agent, 15 per tree, 16 slot of now, then per task id and generation, then per lease above id and field,
+--       13 leases per task, 14 leases per agent, 15 per tree, 16 slot of now, 17 member of due, then per task id and generation, then per lease above id and field,
 --       then fields and values of the record
 -- Returns: {'committed'} or a refusal {outcome, by}. Errors: CLOSED.
 local isIntent, id = ARGV[4] == 'intent', ARGV[5]
@@ -15,11 +16,11 @@ if known[6] then return redis.error_reply('CLOSED ' .. known[6]) end
 local taskCount, aboveCount = tonumber(ARGV[11]), tonumber(ARGV[12])
 local tasks, above = {}, {}
 for at = 1, taskCount do
-  tasks[at] = { key = KEYS[15 + at], id = ARGV[15 + 2 * at], generation = ARGV[16 + 2 * at] }
+  tasks[at] = { key = KEYS[16 + at], id = ARGV[16 + 2 * at], generation = ARGV[17 + 2 * at] }
 end
 for at = 1, aboveCount do
-  local first = 15 + 2 * taskCount + 2 * at
-  above[at] = { key = KEYS[15 + taskCount + at], id = ARGV[first], field = ARGV[first + 1] }
+  local first = 16 + 2 * taskCount + 2 * at
+  above[at] = { key = KEYS[16 + taskCount + at], id = ARGV[first], field = ARGV[first + 1] }
 end
 local refusal, found, leases = refusePath(tasks, above, ARGV[9], ARGV[10])
 if refusal then return refusal end
@@ -38,19 +39,22 @@ end
 
 -- Nothing below can refuse any more.
 local fields = {}
-for at = 17 + 2 * taskCount + 2 * aboveCount, #ARGV do fields[#fields + 1] = ARGV[at] end
+for at = 18 + 2 * taskCount + 2 * aboveCount, #ARGV do fields[#fields + 1] = ARGV[at] end
 redis.call('HSET', KEYS[5], unpack(fields))
 if isIntent then
   redis.call('HSET', KEYS[5], 'deadline', ARGV[7])
-  redis.call('ZADD', KEYS[6], ARGV[7], 'close-intent:' .. id)
+  redis.call('ZADD', KEYS[6], ARGV[7], ARGV[17])
   redis.call('ZADD', KEYS[7], 0, id)
   redis.call('ZADD', KEYS[9], 0, id)
   redis.call('ZADD', KEYS[13], 0, id)
   redis.call('ZADD', KEYS[14], 0, id)
+  redis.call('ZADD', KEYS[16], 1, id)
   if not isNone(KEYS[15]) then redis.call('ZADD', KEYS[15], 'NX', ARGV[1], ARGV[6]) end
 else
-  redis.call('ZREM', KEYS[6], 'close-intent:' .. id)
-  redis.call('ZADD', KEYS[6], ARGV[8], 'retire-credential:' .. id)
+  -- Whoever has the deadline was never committed.
+  redis.call('HDEL', KEYS[5], 'deadline')
+  redis.call('ZADD', KEYS[6], ARGV[8], ARGV[17])
+  redis.call('ZADD', KEYS[16], 2, id)
 end
 for at = 1, aboveCount do
   if string.sub(leases[at], 2, 2) ~= 'p' then

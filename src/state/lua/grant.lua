@@ -1,7 +1,8 @@
 -- Put before the scripts that grant: what must hold for anything new below a path of tasks and leases.
--- tasks: list of {key, id, generation}; above: list of {key, field, id} of token leases; basis: position and bundle as read.
+-- tasks: list of {key, id, generation}; above: list of {key, field, id} of token leases; basis: position and bundle as read. What merely expired
+-- above, and may be forgotten by now, is no obstacle for longer life of what was given below it.
 -- Returns a refusal, or nothing and what was read of the tasks (state, generation, deadline, live).
-local function refusePath(tasks, above, basisPosition, basisBundle)
+local function refusePath(tasks, above, basisPosition, basisBundle, mayHaveExpired)
   local found = {}
   for at = 1, #tasks do
     local fields = redis.call('HMGET', tasks[at].key, 'state', 'generation', 'deadline', 'live', 'cut', 'path')
@@ -11,8 +12,8 @@ local function refusePath(tasks, above, basisPosition, basisBundle)
   local leases = {}
   for at = 1, #above do
     local value = redis.call('HGET', above[at].key, above[at].field)
-    if not value then return { 'not_found', above[at].id } end
-    leases[at] = value
+    if not value and not mayHaveExpired then return { 'not_found', above[at].id } end
+    leases[at] = value or 'a-0'
   end
   for at = 1, #tasks do
     local state = found[at][1]
@@ -22,7 +23,7 @@ local function refusePath(tasks, above, basisPosition, basisBundle)
   end
   for at = 1, #above do
     if string.sub(leases[at], 1, 1) ~= 'a' then return { 'not_live', above[at].id } end
-    if tonumber(string.match(leases[at], '^..(%d+)')) <= now then return { 'parent_expired', above[at].id } end
+    if not mayHaveExpired and tonumber(string.match(leases[at], '^..(%d+)')) <= now then return { 'parent_expired', above[at].id } end
   end
   if string.match(basisPosition, '^(%d+)-') ~= epoch then return { 'stale', 'epoch' } end
   if basisBundle ~= bundle then return { 'stale', 'bundle' } end

@@ -1,7 +1,8 @@
 -- Moves live leases: tokens to revoked, credentials to revoking and due. Those not live are skipped.
 -- KEYS: 5 due, 6 the task of a verdict (or none), then four per lease:
---       a token: its second, tokens of its task, its tree, its agent (or none); a credential: itself, none, none, none
--- ARGV: 4 reason, 5 generation and 6 bundle of a verdict ('' for none), 7 number of leases, 8 '1': tell the verifiers of every token, then five per lease: 't' or 'c', id, field, end (ms), slot of the end
+--       a token: its second, tokens of its task, its tree, its agent (or none); a credential: itself, credentials of its backend, none, none
+-- ARGV: 4 reason, 5 generation and 6 bundle of a verdict ('' for none), 7 number of leases, 8 '1': tell the verifiers of every token, then five per lease: 't' or 'c', id, field (of a credential its
+--       member of due), end (ms), slot of the end
 -- Returns: {'moved', position or '', id…} or {'stale'}.
 local reason, isVerdict = ARGV[4], not isNone(KEYS[6])
 if isVerdict and (redis.call('HGET', KEYS[6], 'generation') ~= ARGV[5] or bundle ~= ARGV[6]) then return { 'stale' } end
@@ -30,9 +31,9 @@ for index = 1, tonumber(ARGV[7]) do
   else
     local state = redis.call('HGET', key, 'state')
     if state == 'active' or state == 'pending' then
-      redis.call('HSET', key, 'state', 'revoking', 'reason', reason)
-      redis.call('HSETNX', key, 'attempts', 0)
-      redis.call('ZADD', KEYS[5], ARGV[1], 'retire-credential:' .. id)
+      redis.call('HSET', key, 'state', 'revoking', 'reason', reason, 'revoking', ARGV[1])
+      redis.call('ZADD', KEYS[5], ARGV[1], field)
+      redis.call('ZADD', KEYS[firstKey + 2], 3, id)
       reply[#reply + 1] = id
     end
   end

@@ -74,7 +74,7 @@ describe('the keys', () => {
       'tokens',
       'credentials',
     ].map((name) => keys.named(name as 'cell')),
-    ...['locks', 'revocations', 'bundles', 'keyring', 'cellkey', 'beats', 'confirmed'].map((name) =>
+    ...['stuck', 'locks', 'revocations', 'bundles', 'keyring', 'cellkey', 'beats', 'confirmed'].map((name) =>
       keys.named(name as 'cell'),
     ),
     keys.task('X'),
@@ -92,6 +92,7 @@ describe('the keys', () => {
     keys.tokensAt(1),
     keys.profile('X'),
     keys.credential('X'),
+    keys.backendCredentials('X'),
     keys.revocation('X'),
     keys.revokedTasks('X'),
     keys.revokedAgents('X'),
@@ -117,6 +118,7 @@ describe('the keys', () => {
       keys.agent(name),
       keys.ref(name, name),
       keys.kept(name),
+      keys.backendCredentials(name),
       keys.once(name),
     ]) {
       expect(key).not.toContain('evil');
