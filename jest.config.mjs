@@ -13,6 +13,8 @@ const common = {
 
 // Three suites: `fast` needs no service at all, `real` starts real Redis, PostgreSQL and processes itself,
 // `peers` needs the real peers that scripts/peers.sh fetches (SPIRE, OpenBao, Valkey).
+// The conformance of backends is held against the real thing, so it is not one of the fast ones.
+const BACKENDS = '<rootDir>/tests/conformance/backends.test.ts';
 const suites = {
   fast: ['unit', 'http', 'conformance', 'architecture', 'properties'],
   real: ['state', 'backends', 'e2e', 'docs'],
@@ -26,6 +28,10 @@ export default {
     ...common,
     displayName,
     rootDir: import.meta.dirname,
-    testMatch: folders.map((folder) => `<rootDir>/tests/${folder}/**/*.test.ts`),
+    testMatch: [
+      ...folders.map((folder) => `<rootDir>/tests/${folder}/**/*.test.ts`),
+      ...(displayName === 'real' ? [BACKENDS] : []),
+    ],
+    testPathIgnorePatterns: ['/node_modules/', ...(displayName === 'real' ? [] : [BACKENDS])],
   })),
 };

@@ -1,11 +1,12 @@
 import { Command } from 'commander';
 import { connect } from './connection.js';
+import { encryptCommand } from './encrypt-secret.js';
 import { type OutputFlags, type Row, say, show, UsageError } from './output.js';
 import { secondsOf } from './task.js';
 
 type Flags = OutputFlags & { as?: string };
 
-/** `mayfly secret get|ls` */
+/** `mayfly secret get|ls|encrypt` */
 export function secretCommand(): Command {
   const secret = new Command('secret').description('secrets for a task');
   secret
@@ -34,5 +35,6 @@ export function secretCommand(): Command {
       const page = await mayfly.secrets.list({ limit: Number(flags.limit) });
       show(page.items as unknown as Row[], flags, ['name', 'backend', 'kind', 'sensitivity', 'open', 'problem']);
     });
+  secret.addCommand(encryptCommand());
   return secret;
 }

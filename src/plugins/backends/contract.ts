@@ -86,8 +86,8 @@ export interface IssueOrder extends Order {
   onBehalfOf?: string;
   /**
    * Records more of the handle in the lease. `keep` is what this kind cannot revoke without (an upstream's token): it rests encrypted under the
-   * root key from now until the lease is closed, and comes back as `Credential.kept`. Throws when the lease is no longer pending: then stop, take
-   * back what is in hand, and make nothing more.
+   * root key from now until the lease is closed, and comes back as `Credential.kept`. Only the first is taken. Throws when the lease is no longer
+   * pending, or has something in keeping already: then stop, take back what is in hand, and make nothing more.
    */
   note(more: Handle, keep?: Secret<SecretData>): Promise<void>;
   signal: AbortSignal;
