@@ -19,7 +19,7 @@ import {
 import { listRoles, type Sought } from './postgres/catalogue.js';
 import { checkSecret } from './postgres/check.js';
 import { type PostgresConfig, postgresConfig, postgresSettings } from './postgres/config.js';
-import { emptiest, Lane } from './postgres/lane.js';
+import { Lane, laneFor } from './postgres/lane.js';
 import { probeLogin } from './postgres/probe.js';
 import { problemOf } from './postgres/problems.js';
 import { isOid } from './postgres/sql.js';
@@ -59,11 +59,9 @@ class PostgresBackend implements Backend {
   }
 
   plan({ leaseId, settings }: Order): Handle {
-    const lane = emptiest(this.#lanes);
-    lane.plan();
     return {
       role: credentialName(this.#deps.installation, leaseId),
-      manager: lane.manager.user,
+      manager: laneFor(leaseId, this.#lanes).manager.user,
       database: postgresSettings.parse(settings).database,
     };
   }
@@ -114,10 +112,10 @@ class PostgresBackend implements Backend {
     return untilAborted(this.#laneOf(credential.handle).confirm(this.#roleOf(credential)), signal);
   }
 
-  async *find(): AsyncIterable<Found> {
+  async *find(signal: AbortSignal): AsyncIterable<Found> {
     const { installation } = this.#deps;
     const managers = this.#lanes.map(({ manager }) => manager.user);
-    for (const row of await this.#askAny(listRoles(`mayfly_${installation}_`, managers))) {
+    for (const row of await untilAborted(this.#askAny(listRoles(`mayfly_${installation}_`, managers)), signal)) {
       const role = row['rolname'] as string;
       const leaseId = leaseIdOfName(installation, role);
       if (leaseId === undefined) continue;

@@ -20,7 +20,10 @@ export function keepsItsPromises(kind: string, harness: Harness): void {
       world = await harness.open();
     }, 120_000);
 
-    afterAll(() => world?.close(), 60_000);
+    afterAll(async () => {
+      await world?.backend.close();
+      await world?.close();
+    }, 60_000);
 
     it('says who it is, and can do what its row says: no less, no more', () => {
       const { backend, secrets } = its();

@@ -1,10 +1,12 @@
 import type { BackendKind } from '../../../src/plugins/backends/registry.js';
 import type { Harness } from './harness.js';
 import { oauthHarness } from './oauth.js';
+import { postgresHarness } from './postgres.js';
 import { staticHarness } from './static.js';
 
 /** A new kind does not compile until it has its row: what it needs decides in which suite of tests it runs (jest.config.mjs). */
-export const rows: Record<Exclude<BackendKind, 'postgres' | 'vault'>, { suite: 'real' | 'peers'; harness: Harness }> = {
+export const rows: Record<Exclude<BackendKind, 'vault'>, { suite: 'real' | 'peers'; harness: Harness }> = {
+  postgres: { suite: 'real', harness: postgresHarness },
   oauth: { suite: 'real', harness: oauthHarness },
   static: { suite: 'real', harness: staticHarness },
 };

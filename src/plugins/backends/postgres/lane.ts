@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { type BackendDeps, BackendProblem, type Confirmation } from '../contract.js';
 import { Batches } from './batches.js';
 import type { FoundRole, Sought } from './catalogue.js';
@@ -32,9 +33,8 @@ export class Lane {
   readonly #looks: Batches<Sought, Confirmation>;
   readonly #deps: BackendDeps;
   readonly #leasesMax: number;
-  /** Live roles as last counted, and those planned since: what decides who makes the next. */
+  /** Live roles as last counted. */
   #live = 0;
-  #planned = 0;
 
   constructor(config: PostgresConfig, manager: Manager, deps: BackendDeps) {
     this.manager = manager;
@@ -61,14 +61,6 @@ export class Lane {
       run: (items) => lookFor(this.revoking, items),
       mayBeOne: () => false,
     });
-  }
-
-  get load(): number {
-    return this.#live + this.#planned;
-  }
-
-  plan(): void {
-    this.#planned++;
   }
 
   /** Throws `busy` when this manager has as many leases as it can carry. */
@@ -100,13 +92,13 @@ export class Lane {
       observe({ event: 'backend.lane_full', level: 'warn', backend: name, manager: this.manager.user, live });
     }
     this.#live = live;
-    this.#planned = 0;
   }
 }
 
-/** The lane with the fewest leases. */
-export function emptiest(lanes: readonly Lane[]): Lane {
-  return lanes.reduce((best, lane) => (lane.load < best.load ? lane : best));
+/** The lane of a lease, by its id alone: whoever plans it again plans the same, and many leases spread evenly. */
+export function laneFor(leaseId: string, lanes: readonly Lane[]): Lane {
+  const number = createHash('sha256').update(leaseId).digest().readUInt32BE();
+  return lanes[number % lanes.length] as Lane;
 }
 
 function sessionsOf(config: PostgresConfig, manager: Manager, timeoutSeconds: number): Sessions {
