@@ -35,7 +35,8 @@ async function moveLeases(parts: Parts, taskId: string, reason: string): Promise
       const above =
         lease.state === 'active' || lease.state === 'pending' ? await parts.views.leaseWithAbove(lease.id) : undefined;
       const because = above && deadBecause(above.lease, { ...above, revoked: false }, parts.clock.now());
-      if (because !== undefined && because !== 'expired') dead.push(lease.id);
+      // A token that expired needs nobody; a credential is gone when its backend says so, whatever the time is.
+      if (because !== undefined && (because !== 'expired' || lease.kind === 'credential')) dead.push(lease.id);
     }
     if (dead.length > 0) {
       await parts.ledger.revokeLeases({

@@ -105,7 +105,8 @@ export function tokenPlace(cell: Cell, leaseId: string): [key: string, field: st
 /** The locks that a script sent because they changed, or those known already. Expired ones are left out. */
 export function locksOf(cell: Cell, version: string, changed: string[] | null, nowMs: number): LockRecord[] {
   if (changed) cell.locks = { version, records: changed.map((signed) => readLock(cell, signed)) };
-  return cell.locks.records.filter((lock) => lock.expiresAtMs === undefined || lock.expiresAtMs > nowMs);
+  const byMs = cell.line.earlierMs(nowMs);
+  return cell.locks.records.filter((lock) => lock.expiresAtMs === undefined || lock.expiresAtMs > byMs);
 }
 
 export function readLock(cell: Cell, signed: string): LockRecord {

@@ -174,11 +174,6 @@ export class RedisFeed implements Feed {
     return readers.filter((reader) => reader.acknowledgedAtMs >= oldestMs);
   }
 
-  /** Forgets entries that can kill nothing any more. */
-  expire(nowMs: number): void {
-    this.#table.expire(nowMs);
-  }
-
   async #readOn(): Promise<void> {
     while (!this.#stopped) {
       try {
@@ -271,7 +266,7 @@ export class RedisFeed implements Feed {
   /** Told when this copy has reached the head as just read from Redis: everything up to here was sent. A head that went back means that everything is read again. */
   async #tellHead(): Promise<void> {
     try {
-      this.#table.expire(this.#cell.clock.now());
+      this.#table.expire(this.#cell.line.earlierMs());
       const head = await this.head();
       const at = this.#table.position;
       if (epochOf(head) !== epochOf(at) || comparePositions(head, at) < 0) return;

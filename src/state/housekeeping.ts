@@ -81,7 +81,7 @@ export class Housekeeping {
     const [streamId, fields] = place;
     const epoch = fields[fields.indexOf('e') + 1] as string;
     const nowMs = clock.now();
-    const untilMs = nowMs + limits.tokenTtlMsMax + SKEW_MS;
+    const untilMs = line.laterMs(nowMs) + limits.tokenTtlMsMax + SKEW_MS;
     observe({ event: 'state.cut_off', level: 'warn', before: `${epoch}-${streamId}`, entries: count });
     let until: number | '' = untilMs;
     let after = '-';
@@ -109,8 +109,8 @@ export class Housekeeping {
   }
 
   async #removeExpiredLocks(): Promise<void> {
-    const { line, keys, clock } = this.#cell;
-    const nowMs = clock.now();
+    const { line, keys } = this.#cell;
+    const nowMs = line.earlierMs();
     const locks = await line.ask((client) => client.hgetall(keys.named('locks')));
     for (const [id, signed] of Object.entries(locks)) {
       const lock = readLock(this.#cell, signed);

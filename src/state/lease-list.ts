@@ -30,7 +30,7 @@ export async function listLeases(cell: Cell, filter: Filter): Promise<Page<Lease
   const limit = Math.min(filter.limit, PAGE_MAX);
   const sources = await sourcesOf(cell, filter);
   const names = [...sources.keys()];
-  const nowMs = cell.clock.now();
+  const nowMs = cell.line.earlierMs();
   const isWanted = (lease: LeaseRecord) =>
     isListed(lease, nowMs) &&
     (filter.task === undefined || lease.path.includes(filter.task)) &&
@@ -98,7 +98,7 @@ function credentialsByScore(cell: Cell, key: string): Source {
 /** Token leases of a sorted set by their ends, those past it left out. */
 function tokensByEnd(cell: Cell, key: string): Source {
   return async (cursor, limit) => {
-    const places = await pageAfter(cell, key, readPlace(cursor), limit, { above: cell.clock.now() });
+    const places = await pageAfter(cell, key, readPlace(cursor), limit, { above: cell.line.earlierMs() });
     const ids = places.map(({ member }) => member).filter(isLeaseId);
     const last = places.at(-1);
     return { leases: await inOrder(cell, ids), ...(last && places.length === limit && { place: writePlace(last) }) };

@@ -62,7 +62,8 @@ export async function openStores(options: StoreOptions): Promise<Stores & { clos
   };
   try {
     await Promise.all([ready(requests), ready(blocking)]);
-    const line = new Line(requests, keys, clock);
+    const limits = { ...LIMITS, ...options.limits };
+    const line = new Line(requests, keys, clock, limits.clockSkewMsMax);
     await line.syncClock();
     const cellKey = await ownCellKey(line, encryption);
     const cell: Cell = {
@@ -71,7 +72,7 @@ export async function openStores(options: StoreOptions): Promise<Stores & { clos
       clock,
       observe,
       encryption,
-      limits: { ...LIMITS, ...options.limits },
+      limits,
       tasks: new TaskRecords(),
       tokens: new TokenRecords(options.cell, cellKey),
       memory: new Memory(options.dataDir, options.cell),

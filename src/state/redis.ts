@@ -141,9 +141,11 @@ export class Line {
   #run = '';
   /** Redis' clock minus our monotonic one. */
   #offsetMs = 0;
+  readonly #clockSkewMsMax: number;
   #onEstranged: (how: Estrangement) => void = () => {};
 
-  constructor(client: RedisClient, keys: Keys, clock: Clock) {
+  constructor(client: RedisClient, keys: Keys, clock: Clock, clockSkewMsMax: number) {
+    this.#clockSkewMsMax = clockSkewMsMax;
     this.client = client;
     this.keys = keys;
     this.#clock = clock;
@@ -159,6 +161,21 @@ export class Line {
   /** Redis' clock now, as far as the last synchronisation tells. */
   redisNowMs(): number {
     return performance.now() + this.#offsetMs;
+  }
+
+  /** Whether our clock is near enough to Redis' to be believed. */
+  clocksAgree(nowMs = this.#clock.now()): boolean {
+    return Math.abs(nowMs - this.redisNowMs()) <= this.#clockSkewMsMax;
+  }
+
+  /** The time by which something is over and may be forgotten: of two clocks that disagree the earlier, so that a wrong one forgets nothing. */
+  earlierMs(nowMs = this.#clock.now()): number {
+    return this.clocksAgree(nowMs) ? nowMs : Math.floor(Math.min(nowMs, this.redisNowMs()));
+  }
+
+  /** The time from which a life is counted: of two clocks that disagree the later, so that a wrong one shortens nothing. */
+  laterMs(nowMs = this.#clock.now()): number {
+    return this.clocksAgree(nowMs) ? nowMs : Math.ceil(Math.max(nowMs, this.redisNowMs()));
   }
 
   /** Asks Redis for its time; everything between question and answer counts as early, so that a deadline is never late. */
@@ -200,7 +217,10 @@ export class Line {
     this.#offsetMs = redisMs - performance.now();
   }
 
-  /** Runs a script. `keys` follow those of the line, `args` follow now, deadline and the audit record. */
+  /**
+   * Runs a script. `keys` follow those of the line, `args` follow now, deadline and the audit record. A wrong clock of ours ends nothing early:
+   * `now` is then the earlier of the two.
+   */
   async run(
     name: ScriptName,
     keys: readonly string[],
@@ -211,7 +231,7 @@ export class Line {
     const words = [
       ...this.#lineKeys,
       ...keys,
-      options.nowMs ?? this.#clock.now(),
+      this.earlierMs(options.nowMs),
       `${Math.floor(this.redisNowMs() + COMMAND_TIMEOUT_MS)}:${this.#run}`,
       options.audit === undefined ? '' : JSON.stringify(options.audit),
       ...args,

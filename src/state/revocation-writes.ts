@@ -42,7 +42,7 @@ export async function applyRevocation(
     [
       revocation.id,
       JSON.stringify(revocation),
-      untilMs,
+      untilMs + cell.line.laterMs(nowMs) - nowMs,
       lock?.id ?? '',
       lock ? writeLock(cell, lock) : '',
       revocation.createdAtMs,

@@ -233,7 +233,7 @@ export class RedisSchedule implements Schedule {
     while (!this.#stopped) {
       try {
         // Two clocks that disagree: nobody's time is passed off as overdue. Enforcement does not wait for this.
-        if (Math.abs(clock.now() - this.#cell.line.redisNowMs()) <= limits.clockSkewMsMax) {
+        if (this.#cell.line.clocksAgree()) {
           for (;;) {
             const page = await this.#claim(clock.now() - limits.sweepGraceMs);
             await this.#runAll(page);

@@ -30,6 +30,17 @@ export interface Reply {
   tookMs: number;
 }
 
+export interface StartOptions {
+  bundleDir?: string;
+  /** It listens where the issuer says. */
+  first?: boolean;
+  /** That of a broker that was killed, to come back where it was. */
+  port?: number;
+  role?: 'all' | 'api' | 'worker';
+  nodeArgs?: string[];
+  env?: Record<string, string>;
+}
+
 /** Brokers of one cell under one issuer, on a Redis of the test's own, and everybody who speaks to them. */
 export class Brokers {
   readonly dir = mkdtempSync(join(tmpdir(), 'mayfly-e2e-'));
@@ -53,8 +64,8 @@ export class Brokers {
   }
 
   /** Starts one; the first listens where the issuer says. `name` is its data folder: the same name is the same broker again. */
-  async start(name: string, options: { bundleDir?: string; first?: boolean } = {}): Promise<BrokerProcess> {
-    const port = options.first ? Number(new URL(this.issuer).port) : await freePort();
+  async start(name: string, options: StartOptions = {}): Promise<BrokerProcess> {
+    const port = options.port ?? (options.first ? Number(new URL(this.issuer).port) : await freePort());
     const opsPort = await freePort();
     const dataDir = join(this.dir, name);
     mkdirSync(dataDir, { recursive: true });
@@ -85,8 +96,10 @@ export class Brokers {
         log: { level: 'warn' },
       }),
     );
-    const child = spawn(process.execPath, [resolve('bin/mayfly.js'), 'start', '--config', config], {
+    const words = ['start', '--config', config, '--role', options.role ?? 'all'];
+    const child = spawn(process.execPath, [...(options.nodeArgs ?? []), resolve('bin/mayfly.js'), ...words], {
       stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...options.env },
     });
     let said = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (said += chunk.toString()));
