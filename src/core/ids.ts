@@ -12,24 +12,25 @@ const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
 const PATTERN = /^(tsk|lse|rev|lck|dec|req)_([a-z0-9]{1,8})_([0-7][0-9a-hjkmnp-tv-z]{25})$/;
 
 export function newId(kind: IdKind, cell: string, nowMs: EpochMs): string {
-  const bytes = random16();
-  bytes.writeUIntBE(nowMs, 0, 6);
-  bytes[6] = ((bytes[6] as number) & 0x0f) | 0x70;
-  bytes[8] = ((bytes[8] as number) & 0x3f) | 0x80;
-  return `${kind}_${cell}_${base32(bytes)}`;
+  const at = drawSixteen();
+  POOL.writeUIntBE(nowMs, at, 6);
+  POOL[at + 6] = ((POOL[at + 6] as number) & 0x0f) | 0x70;
+  POOL[at + 8] = ((POOL[at + 8] as number) & 0x3f) | 0x80;
+  return `${kind}_${cell}_${base32(at)}`;
 }
 
-/** Randomness is drawn for many ids at once: a draw of its own costs more than all the rest of an id. */
+/** Randomness is drawn for many ids at once: a draw of its own costs more than all the rest of an id. Each byte is used once. */
 const POOL = Buffer.alloc(16 * 256);
 let drawn = POOL.length;
 
-function random16(): Buffer {
+/** Where in the pool the next 16 bytes are. */
+function drawSixteen(): number {
   if (drawn === POOL.length) {
     randomFillSync(POOL);
     drawn = 0;
   }
   drawn += 16;
-  return Buffer.from(POOL.subarray(drawn - 16, drawn));
+  return drawn - 16;
 }
 
 /** The parts of an id, or undefined when the text is not exactly one. */
@@ -42,13 +43,20 @@ export function isId(kind: IdKind, text: unknown): boolean {
   return typeof text === 'string' && parseId(text)?.kind === kind;
 }
 
-/** 128 bits as 26 characters, the first carrying three bits. */
-function base32(bytes: Buffer): string {
-  let value = BigInt(`0x${bytes.toString('hex')}`);
-  const characters = new Array<string>(26);
-  for (let at = 25; at >= 0; at--) {
-    characters[at] = ALPHABET[Number(value & 31n)] as string;
-    value >>= 5n;
+const PAIRS = Array.from({ length: 1024 }, (_, ten) => `${ALPHABET[ten >> 5]}${ALPHABET[ten & 31]}`);
+
+/** 128 bits of the pool as 26 characters, the first carrying three bits: with two zeros in front they are thirteen times ten. */
+function base32(from: number): string {
+  let text = '';
+  let bits = 0;
+  let held = 2;
+  for (let at = from; at < from + 16; at++) {
+    bits = (bits << 8) | (POOL[at] as number);
+    held += 8;
+    if (held < 10) continue;
+    held -= 10;
+    text += PAIRS[bits >> held];
+    bits &= (1 << held) - 1;
   }
-  return characters.join('');
+  return text;
 }

@@ -102,7 +102,11 @@ export function parseParameters(text: string, repeatable: ReadonlySet<string> = 
   return record;
 }
 
+/** What a percent-encoded text can say that it does not show. */
+const ENCODED = /[%+\0]/;
+
 function decode(text: string): string {
+  if (!ENCODED.test(text)) return text;
   let decoded: string;
   try {
     decoded = decodeURIComponent(text.replaceAll('+', ' '));

@@ -46,6 +46,7 @@ export const cedar = definePlugin({
 });
 
 const VALIDATED_AT_ONCE = 50;
+const ASKED_AS_WHOLE_SHARE = 4;
 
 /** What changes from one question to the next without anybody changing it. */
 const VOLATILE: ReadPath[] = [
@@ -72,6 +73,8 @@ async function prepare(bundle: Bundle, settings: z.output<typeof config>, deps: 
   const place = new Place(schema);
   place.take();
   const memory = new DecisionMemory(settings.decisions_remembered_max);
+  // In front of it, what was asked in the very same words, read by policies or not: that needs no engine's form. Its keys are long, so it is smaller.
+  const asWhole = new DecisionMemory(Math.ceil(settings.decisions_remembered_max / ASKED_AS_WHOLE_SHARE));
   const byId = new Map(policies.map((policy) => [policy.id, policy]));
 
   const deny = (errors: string[]): Decision =>
@@ -98,7 +101,7 @@ async function prepare(bundle: Bundle, settings: z.output<typeof config>, deps: 
     return frozen({ effect: limits.approval === undefined ? 'allow' : 'ask', limits, ...about });
   };
 
-  const decide = (question: PolicyQuestion): Decision => {
+  const consider = (question: PolicyQuestion): Decision => {
     try {
       const slice = divided.of(question);
       if (slice === undefined) {
@@ -117,6 +120,11 @@ async function prepare(bundle: Bundle, settings: z.output<typeof config>, deps: 
     }
   };
 
+  const decide = (question: PolicyQuestion): Decision => {
+    const words = wordsOf(question);
+    return words === undefined ? consider(question) : asWhole.recall(words, () => consider(question));
+  };
+
   return {
     bundle,
     decide,
@@ -131,12 +139,21 @@ async function prepare(bundle: Bundle, settings: z.output<typeof config>, deps: 
     constrainsCalls(question) {
       const call: PolicyQuestion = { ...question, action: 'call' };
       try {
-        return divided.of(call) === undefined || divided.applicable(call).some(limitsCalls);
+        return divided.of(call)?.limitsCalls ?? true;
       } catch {
         return true;
       }
     },
   };
+}
+
+/** The whole question as text; undefined for one that is no JSON, which has its own refusals. */
+function wordsOf(question: PolicyQuestion): string | undefined {
+  try {
+    return JSON.stringify(question);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Remembered decisions are handed out more than once. */
@@ -147,7 +164,13 @@ function frozen(decision: Decision): Decision {
 
 function toSlice(serial: number, policies: Policy[]): Slice {
   const reads = policies.flatMap((policy) => policy.reads);
-  return { serial, policies, reads: unique(reads), volatile: VOLATILE.some((path) => touches(reads, path)) };
+  return {
+    serial,
+    policies,
+    reads: unique(reads),
+    volatile: VOLATILE.some((path) => touches(reads, path)),
+    limitsCalls: policies.some(limitsCalls),
+  };
 }
 
 function unique(paths: ReadPath[]): ReadPath[] {

@@ -13,6 +13,8 @@ export interface Slice {
   reads: ReadPath[];
   /** It reads what changes by itself: the time, the count of calls. */
   volatile: boolean;
+  /** Some of its policies limits single calls. */
+  limitsCalls: boolean;
 }
 
 /**

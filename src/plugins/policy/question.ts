@@ -45,7 +45,7 @@ export function toEngine(
   return { asked: clean(asked, 'the question', DEPTH_MAX, errors) as EngineQuestion, errors };
 }
 
-/** A task with those of its users' keys that task types declare. */
+/** A task with those of its users' keys that task types declare. What is undefined is not there: nowhere in a question do the two differ. */
 function taskOf(
   task: Record<string, unknown>,
   declared: DeclaredAttributes,
@@ -53,8 +53,10 @@ function taskOf(
 ): Record<string, unknown> {
   return {
     ...task,
-    ...('params' in task && { params: declaredOnly('param', task['params'], declared.params, errors) }),
-    ...('context' in task && { context: declaredOnly('context', task['context'], declared.taskContext, errors) }),
+    ...(task['params'] !== undefined && { params: declaredOnly('param', task['params'], declared.params, errors) }),
+    ...(task['context'] !== undefined && {
+      context: declaredOnly('context', task['context'], declared.taskContext, errors),
+    }),
   };
 }
 

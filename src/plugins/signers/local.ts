@@ -10,6 +10,8 @@ const generate = promisify(generateKeyPair);
  */
 export function localSigner(): Signer {
   const loaded = new WeakMap<RingKey, KeyObject>();
+  /** Encoded, by `typ`: there are a handful, and each stands in front of every token of its key. */
+  const headers = new WeakMap<RingKey, Map<string, string>>();
 
   function privateKeyOf(key: RingKey): KeyObject {
     let made = loaded.get(key);
@@ -19,6 +21,16 @@ export function localSigner(): Signer {
       loaded.set(key, made);
     }
     return made;
+  }
+
+  function headerOf(key: RingKey, typ: string): string {
+    const ofKey = headers.get(key) ?? new Map<string, string>();
+    let header = ofKey.get(typ);
+    if (header === undefined) {
+      header = Buffer.from(JSON.stringify({ typ, alg: key.alg, kid: key.kid })).toString('base64url');
+      headers.set(key, ofKey.set(typ, header));
+    }
+    return header;
   }
 
   return {
@@ -35,8 +47,7 @@ export function localSigner(): Signer {
     },
 
     sign(key, typ, payload) {
-      const header = JSON.stringify({ typ, alg: key.alg, kid: key.kid });
-      const input = `${Buffer.from(header).toString('base64url')}.${Buffer.from(JSON.stringify(payload)).toString('base64url')}`;
+      const input = `${headerOf(key, typ)}.${Buffer.from(JSON.stringify(payload)).toString('base64url')}`;
       const privateKey = privateKeyOf(key);
       const signature =
         key.alg === 'ES256'
