@@ -24,8 +24,4 @@ export class Bounded<Value> {
       return;
     }
   }
-
-  clear(): void {
-    this.#entries.clear();
-  }
 }

@@ -3,7 +3,7 @@ import { cellWrites } from './cell-writes.js';
 import { credentialWrites } from './credential-writes.js';
 import type { Epochs } from './epochs.js';
 import { leaseWrites } from './lease-writes.js';
-import { readReading } from './read.js';
+import { readReading } from './look.js';
 import { unavailable } from './redis.js';
 import { revocationWrites } from './revocation-writes.js';
 import type { Ledger } from './stores.js';

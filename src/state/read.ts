@@ -1,82 +1,9 @@
 import type { LeaseRecord } from '../core/lease.js';
-import { positionOf } from '../core/position.js';
-import type { TaskRecord } from '../core/task.js';
-import { type Cell, locksOf, pathOf, tokenPlace } from './cell.js';
+import { type Cell, tokenPlace } from './cell.js';
 import { readCredential } from './credential-record.js';
-import type { Ledger, Reading } from './stores.js';
-import type { TaskReply } from './task-record.js';
 
 /** A lease as lua/read-task.lua answers it: `token` and its row, or `credential` and its fields and values. */
-type LeaseReply = string[] | null;
-
-type ReadReply = [
-  epoch: string,
-  head: string,
-  fence: string,
-  bundle: string,
-  locksVersion: string,
-  locks: string[] | null,
-  tasks: (TaskReply | null)[],
-  leases: LeaseReply[],
-];
-
-/** What one look found; a task or lease that is not there is undefined in its place. */
-interface Look extends Omit<Reading, 'tasks' | 'leases'> {
-  tasks: (TaskRecord | undefined)[];
-  leases: (LeaseRecord | undefined)[];
-}
-
-/**
- * `Ledger.read`: one round trip when the task's path and the profiles of the leases are known to this broker, as they are for all but the
- * first time.
- */
-export async function readReading(
-  cell: Cell,
-  { taskId, leaseIds = [], nowMs }: Parameters<Ledger['read']>[0],
-): Promise<Reading | undefined> {
-  const path = taskId === undefined ? [] : await pathOf(cell, taskId);
-  if (!path) return undefined;
-  const { tasks, leases, ...rest } = await look(cell, path, leaseIds, nowMs);
-  const isWhole = tasks.every((task) => task !== undefined) && leases.every((lease) => lease !== undefined);
-  return isWhole ? { ...rest, tasks: tasks as TaskRecord[], leases: leases as LeaseRecord[] } : undefined;
-}
-
-/** lua/read-task.lua: these tasks and leases, and the line they hang on, in one look. */
-export async function look(
-  cell: Cell,
-  taskIds: readonly string[],
-  leaseIds: readonly string[],
-  nowMs: number,
-): Promise<Look> {
-  const reply = (await cell.line.run(
-    'read-task',
-    [
-      cell.keys.named('locks'),
-      ...taskIds.map((id) => cell.keys.task(id)),
-      ...leaseIds.flatMap((id) => [tokenPlace(cell, id)[0], cell.keys.credential(id)]),
-    ],
-    [
-      taskIds.length,
-      leaseIds.length,
-      cell.locks.version,
-      ...taskIds.map((id) => cell.tasks.has(id)),
-      ...leaseIds.map((id) => tokenPlace(cell, id)[1]),
-    ],
-    { nowMs },
-  )) as ReadReply;
-  const [epoch, head, fence, bundle, locksVersion, locks, taskReplies, leaseReplies] = reply;
-  return {
-    tasks: taskIds.map((id, at) => {
-      const fields = taskReplies[at];
-      return fields ? cell.tasks.read(id, fields) : undefined;
-    }),
-    leases: await readLeases(cell, leaseIds, leaseReplies),
-    locks: locksOf(cell, locksVersion, locks, nowMs),
-    fence,
-    position: positionOf(Number(epoch), head),
-    bundle,
-  };
-}
+export type LeaseReply = string[] | null;
 
 /** Leases of either kind by their ids; those that are not there are missing. */
 export async function leasesById(cell: Cell, ids: readonly string[]): Promise<Map<string, LeaseRecord>> {
@@ -108,7 +35,7 @@ export async function leasesById(cell: Cell, ids: readonly string[]): Promise<Ma
 }
 
 /** Replies as records. A token row whose profile is gone is not there any more. */
-async function readLeases(
+export async function readLeases(
   cell: Cell,
   ids: readonly string[],
   replies: readonly LeaseReply[],

@@ -3,6 +3,7 @@ import { BrokerError, type ErrorDetail } from '../core/errors.js';
 import type { Observe } from '../core/observe.js';
 import type { Clock } from '../core/time.js';
 import type { Keys } from './keys.js';
+import { ScriptCall } from './script-call.js';
 import { loadScripts, type Script, type ScriptName } from './scripts.js';
 
 export type RedisClient = Redis | Cluster;
@@ -272,12 +273,23 @@ export class Line {
   }
 
   async #evaluate(script: Script, keyCount: number, words: (string | number)[]): Promise<unknown> {
+    this.#gather();
     try {
-      return await this.client.evalsha(script.sha, keyCount, ...words);
+      return await (this.client.sendCommand(new ScriptCall(script.sha, keyCount, words)) as Promise<unknown>);
     } catch (error) {
       if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
       return await this.client.eval(script.source, keyCount, ...words);
     }
+  }
+
+  /** What is sent in one turn of the event loop leaves in one piece: a write to a socket costs more than the command in it, here and there. */
+  #gather(): void {
+    const { client } = this;
+    // A Cluster has a socket for each node, and picks one only when the command is sent.
+    if (!(client instanceof Redis) || client.status !== 'ready' || client.stream.writableCorked > 0) return;
+    const { stream } = client;
+    stream.cork();
+    setImmediate(() => stream.uncork());
   }
 
   async #time(client: RedisClient): Promise<(string | number)[]> {

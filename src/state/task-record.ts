@@ -11,6 +11,12 @@ interface Known {
   context: Record<string, unknown>;
 }
 
+/** What was known of one task at one moment, and in which epoch. */
+export interface Held {
+  of: object;
+  known: Known | undefined;
+}
+
 /** The mutable fields as scripts return them: state, generation, cut, heartbeat, live, ended, reason, by, charter, context. */
 export type TaskReply = (string | null)[];
 
@@ -19,11 +25,11 @@ export type TaskReply = (string | null)[];
  * always the script's; the charter and the context of a generation are read once. Forgotten when the epoch changes.
  */
 export class TaskRecords {
-  readonly #known = new Bounded<Known>(TASKS_MAX);
+  #known = new Bounded<Known>(TASKS_MAX);
 
-  /** The generation whose charter and context need not be sent again; '' for none. */
-  has(id: string): string {
-    return this.#known.get(id)?.generation ?? '';
+  /** What is known now, to be given to `read` with the answer: others may learn more, or all may be forgotten, before it comes. */
+  held(id: string): Held {
+    return { of: this.#known, known: this.#known.get(id) };
   }
 
   charterOf(id: string): TaskCharter | undefined {
@@ -35,12 +41,14 @@ export class TaskRecords {
   }
 
   forget(): void {
-    this.#known.clear();
+    this.#known = new Bounded<Known>(TASKS_MAX);
   }
 
-  read(id: string, reply: TaskReply): TaskRecord {
+  /** `held`: what was known when the script was told what need not be sent. */
+  read(id: string, reply: TaskReply, held: Held = this.held(id)): TaskRecord {
     const [state, generation, cut, heartbeat, live, ended, reason, by, charterText, contextText] = reply;
-    let known = this.#known.get(id);
+    // Of another epoch: it may be about a store that is gone.
+    let known = held.of === this.#known ? held.known : undefined;
     if (!known || charterText || known.generation !== generation) {
       const charter = charterText ? (JSON.parse(charterText) as TaskCharter) : known?.charter;
       const context = contextText ? (JSON.parse(contextText) as Record<string, unknown>) : undefined;

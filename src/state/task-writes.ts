@@ -2,7 +2,7 @@ import { assert } from '../core/errors.js';
 import type { Position } from '../core/position.js';
 import { PATH_DEPTH_MAX, type TaskRecord } from '../core/task.js';
 import { basisWords, type Cell, pathOf, refusalOf, rootOf, taskLifeMs } from './cell.js';
-import { readReading } from './read.js';
+import { readReading } from './look.js';
 import type { Ledger } from './stores.js';
 import type { TaskReply } from './task-record.js';
 

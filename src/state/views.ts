@@ -3,8 +3,9 @@ import { type Cell, isLeaseId, isTaskId, readLock } from './cell.js';
 import { countCredentials } from './credential-counts.js';
 import { readKept } from './credential-record.js';
 import { listLeases } from './lease-list.js';
+import { look } from './look.js';
 import { pageAfter, readPlace, writePlace } from './paging.js';
-import { leasesById, look } from './read.js';
+import { leasesById } from './read.js';
 import type { Page, RevocationRecord, Views } from './stores.js';
 import { timeOf } from './token-record.js';
 

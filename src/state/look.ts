@@ -1,0 +1,146 @@
+import type { LeaseRecord } from '../core/lease.js';
+import { positionOf } from '../core/position.js';
+import type { TaskRecord } from '../core/task.js';
+import { type Cell, locksOf, pathOf, tokenPlace } from './cell.js';
+import { type LeaseReply, readLeases } from './read.js';
+import type { Ledger, Reading } from './stores.js';
+import type { Held, TaskReply } from './task-record.js';
+
+type ReadReply = [
+  epoch: string,
+  head: string,
+  fence: string,
+  bundle: string,
+  locksVersion: string,
+  locks: string[] | null,
+  tasks: (TaskReply | null)[],
+  leases: LeaseReply[],
+];
+
+/** What one look found; a task or lease that is not there is undefined in its place. */
+interface Look extends Omit<Reading, 'tasks' | 'leases'> {
+  tasks: (TaskRecord | undefined)[];
+  leases: (LeaseRecord | undefined)[];
+}
+
+interface Asked {
+  taskIds: readonly string[];
+  leaseIds: readonly string[];
+  nowMs: number;
+  resolve(look: Look | PromiseLike<Look>): void;
+  reject(error: unknown): void;
+}
+
+/** So many looks are one script at most: it is short for everybody else. */
+const TOGETHER_MAX = 32;
+
+/**
+ * `Ledger.read`: one round trip when the task's path and the profiles of the leases are known to this broker, as they are for all but the
+ * first time.
+ */
+export async function readReading(
+  cell: Cell,
+  { taskId, leaseIds = [], nowMs }: Parameters<Ledger['read']>[0],
+): Promise<Reading | undefined> {
+  const path = taskId === undefined ? [] : await pathOf(cell, taskId);
+  if (!path) return undefined;
+  const { tasks, leases, ...rest } = await look(cell, path, leaseIds, nowMs);
+  const isWhole = tasks.every((task) => task !== undefined) && leases.every((lease) => lease !== undefined);
+  return isWhole ? { ...rest, tasks: tasks as TaskRecord[], leases: leases as LeaseRecord[] } : undefined;
+}
+
+const waiting = new WeakMap<Cell, Asked[]>();
+
+/**
+ * lua/read-task.lua: these tasks and leases, and the line they hang on, in one look. Looks that are asked for in one turn of the event loop are
+ * one script: each sees the line as it is after it was asked for, and nothing of it is kept for the next turn.
+ */
+export function look(
+  cell: Cell,
+  taskIds: readonly string[],
+  leaseIds: readonly string[],
+  nowMs: number,
+): Promise<Look> {
+  return new Promise((resolve, reject) => {
+    const asked = { taskIds, leaseIds, nowMs, resolve, reject };
+    const others = waiting.get(cell);
+    if (others) {
+      others.push(asked);
+      if (others.length === TOGETHER_MAX) void lookTogether(cell, others);
+    } else {
+      const all: Asked[] = [asked];
+      waiting.set(cell, all);
+      setImmediate(() => {
+        if (all.length < TOGETHER_MAX) void lookTogether(cell, all);
+      });
+    }
+  });
+}
+
+async function lookTogether(cell: Cell, all: Asked[]): Promise<void> {
+  if (waiting.get(cell) === all) waiting.delete(cell);
+  try {
+    const taskIds = [...new Set(all.flatMap((asked) => asked.taskIds))];
+    const leaseIds = [...new Set(all.flatMap((asked) => asked.leaseIds))];
+    const nowMs = Math.max(...all.map((asked) => asked.nowMs));
+    const held = taskIds.map((id) => cell.tasks.held(id));
+    const reply = await runReadTask(cell, { taskIds, held, leaseIds, nowMs });
+    const tasks = new Map(taskIds.map((id, at) => [id, { reply: reply[6][at], held: held[at] as Held }]));
+    const leases = new Map(leaseIds.map((id, at) => [id, reply[7][at] ?? null]));
+    for (const asked of all) asked.resolve(lookOf(cell, asked, reply, tasks, leases));
+  } catch (error) {
+    for (const asked of all) asked.reject(error);
+  }
+}
+
+/** Its own part of what was seen. */
+async function lookOf(
+  cell: Cell,
+  { taskIds, leaseIds, nowMs }: Asked,
+  [epoch, head, fence, bundle, locksVersion, changedLocks]: ReadReply,
+  tasks: ReadonlyMap<string, { reply: TaskReply | null | undefined; held: Held }>,
+  leases: ReadonlyMap<string, LeaseReply>,
+): Promise<Look> {
+  const locks = locksOf(cell, locksVersion, changedLocks, nowMs);
+  return {
+    tasks: taskIds.map((id) => {
+      const seen = tasks.get(id);
+      return seen?.reply ? cell.tasks.read(id, seen.reply, seen.held) : undefined;
+    }),
+    leases:
+      leaseIds.length === 0
+        ? []
+        : await readLeases(
+            cell,
+            leaseIds,
+            leaseIds.map((id) => leases.get(id) ?? null),
+          ),
+    locks,
+    fence,
+    position: positionOf(Number(epoch), head),
+    bundle,
+  };
+}
+
+async function runReadTask(
+  cell: Cell,
+  { taskIds, held, leaseIds, nowMs }: { taskIds: string[]; held: Held[]; leaseIds: string[]; nowMs: number },
+): Promise<ReadReply> {
+  const places = leaseIds.map((id) => tokenPlace(cell, id));
+  return (await cell.line.run(
+    'read-task',
+    [
+      cell.keys.named('locks'),
+      ...taskIds.map((id) => cell.keys.task(id)),
+      ...leaseIds.flatMap((id, at) => [(places[at] as [string, string])[0], cell.keys.credential(id)]),
+    ],
+    [
+      taskIds.length,
+      leaseIds.length,
+      cell.locks.version,
+      ...held.map(({ known }) => known?.generation ?? ''),
+      ...places.map(([, field]) => field),
+    ],
+    { nowMs },
+  )) as ReadReply;
+}
