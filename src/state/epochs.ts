@@ -21,6 +21,9 @@ interface Store {
   info: Map<string, string>;
 }
 
+/** Why a cell has its first epoch. */
+const FIRST_START = 'first start';
+
 /** What a broker does when the epoch is another than it knew: forget what it believed, repeat what it acknowledged. */
 export type EnterEpoch = (epoch: number) => Promise<void>;
 
@@ -44,6 +47,8 @@ export class Epochs {
   /** The epoch and the run of the server that this broker has settled with, `<epoch>:<run>`. */
   #confirmed = '';
   #closed: string | undefined = 'the broker is starting';
+  /** Who beat on this head file before: this process has read what it remembered, and speaks for it. */
+  #predecessors: string[] = [];
   #watching: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #beating: Promise<void> | undefined;
@@ -80,6 +85,7 @@ export class Epochs {
   async start(): Promise<void> {
     await this.#cell.line.syncClock();
     this.#head = this.#file.read();
+    this.#predecessors = [...new Set((this.#head?.beats ?? []).map(brokerOf))].filter((name) => name !== '');
     await this.#look({ starting: true });
     await this.beat();
     if (this.#closed) await this.beat();
@@ -104,11 +110,12 @@ export class Epochs {
     const reply = (await line.run(
       'beat',
       [keys.named('beats'), keys.named('confirmed')],
-      [this.broker, beat, this.#confirmed, head.lastWrite, head.epoch],
+      [this.broker, beat, this.#confirmed, head.lastWrite, head.epoch, ...this.#predecessors],
     )) as string[];
     if (reply[0] === 'newer') return this.#enterEpoch(Number(reply[1]), head, reply[2] as string);
     if (reply[0] === 'forgot') return this.#look({ forgot: true });
     const [, epoch, , lastWrite, redisMs, closed, run] = reply;
+    if (this.#confirmed !== '') this.#predecessors = [];
     line.setClock(Number(redisMs));
     this.#lastBeatAtMs = performance.now();
     this.#closed = closed || undefined;
@@ -174,7 +181,8 @@ export class Epochs {
       if (outcome === 'moved_on') continue;
       this.#cell.observe({
         event: 'state.epoch',
-        level: outcome === 'raised' ? 'warn' : 'info',
+        // The first epoch of a new cell is no news to worry about.
+        level: outcome === 'raised' && why !== FIRST_START ? 'warn' : 'info',
         outcome,
         epoch: Number(epoch),
         because: why,
@@ -209,7 +217,7 @@ export class Epochs {
     known: Head | undefined,
     options: { starting?: boolean; forgot?: boolean },
   ): Promise<string | undefined> {
-    if (there.epoch === 0) return known ? 'the store is empty' : 'first start';
+    if (there.epoch === 0) return known ? 'the store is empty' : FIRST_START;
     if (options.forgot) return 'a write that was seen is not in the store';
     if (known && (known.epoch > there.epoch || !(await this.#holds(known.lastWrite)))) {
       return 'a write that was seen is not in the store';
@@ -289,4 +297,9 @@ export class Epochs {
     const reason = error instanceof Error ? error.message : String(error);
     this.#cell.observe({ event, level: 'warn', problem: reason });
   }
+}
+
+/** A beat is named `<broker>-<number>`. */
+function brokerOf(beat: string): string {
+  return beat.slice(0, Math.max(0, beat.lastIndexOf('-')));
 }

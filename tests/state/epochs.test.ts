@@ -82,6 +82,29 @@ describe('the epoch', () => {
     expect(await second.mint(task, { id: lease.id })).toEqual({ outcome: 'committed' });
   });
 
+  it('a broker that restarts together with Redis grants at once: nobody waits for the process whose place it took', async () => {
+    await begin();
+    const first = await open();
+    await first.openTask();
+    for (let restart = 0; restart < 2; restart++) {
+      await worlds.at(-1)?.close();
+      await redis.restart();
+      await open({ dataDir: first.dataDir, clock: first.clock });
+      expect(worlds.at(-1)?.health.grantsClosed()).toBeUndefined();
+    }
+  });
+
+  it('waits for another broker that beat lately, on whose head file nobody came back', async () => {
+    await begin();
+    const [first, second] = [await open(), await open()];
+    await Promise.all([first.close(), second.close()]);
+    await redis.restart();
+    const back = await open({ dataDir: first.dataDir, clock: first.clock });
+    expect(back.health.grantsClosed()).toContain('not confirmed by every broker yet');
+    await open({ dataDir: second.dataDir, clock: second.clock });
+    await until('grants are open', () => isOpen(back));
+  });
+
   it('rises when nobody is left that saw the last beat', async () => {
     await begin();
     const first = await open();

@@ -1,5 +1,11 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError } from 'commander';
+import { BrokerError } from '../../core/errors.js';
+import type { Running } from '../server.js';
+
+/** A broker that is gone is waited for ten seconds. */
+const GRANTS_WITHIN_MS = 20_000;
 
 const SAMPLE_BUNDLE = fileURLToPath(new URL('../../../config', import.meta.url));
 
@@ -15,6 +21,7 @@ interface DevFlags {
 
 /** `mayfly dev`: everything on this machine, to look at and to develop against. */
 export function devCommand(): Command {
+  // A warning is for who operates: a laptop that was busy for a moment is no news to who tries it out.
   return new Command('dev')
     .description('start a development broker with its own Redis, identities and sample bundle, and show what it does')
     .option('--port <n>', 'port for http; mTLS is on the next one; 0: any free ones', port, 7117)
@@ -23,7 +30,7 @@ export function devCommand(): Command {
     .option('--backends <file>', 'YAML file that says where credentials come from: a name, and what is behind it')
     .option('--no-story', 'do not play the story at start')
     .option('--no-fetch', 'do not fetch a Redis when this machine has none')
-    .option('--log-level <level>', 'debug, info, warn, error or silent', 'warn')
+    .option('--log-level <level>', 'debug, info, warn, error or silent', 'error')
     .action(run);
 }
 
@@ -45,6 +52,7 @@ async function run(flags: DevFlags): Promise<void> {
     say(`Mayfly is up: ${broker.url}  (mTLS: ${broker.mtlsUrl}; store: ${broker.redis})\n`);
     if (flags.story && !stopping.signal.aborted) {
       const { playStory } = await import('../dev/story.js');
+      await grants(broker.running, say, stopping.signal);
       await playStory({
         url: broker.url,
         trustDomain: broker.trustDomain,
@@ -60,6 +68,19 @@ async function run(flags: DevFlags): Promise<void> {
     say('\nStopping; the data stays.');
   } finally {
     await broker.stop();
+  }
+}
+
+/** A store that was taken up a moment ago may still wait for another broker to confirm it: the story waits as well, and says for what. */
+async function grants({ parts }: Running, say: (line: string) => void, signal: AbortSignal): Promise<void> {
+  const endMs = Date.now() + GRANTS_WITHIN_MS;
+  let told: string | undefined;
+  for (let why = parts.health.grantsClosed(); why !== undefined; why = parts.health.grantsClosed()) {
+    if (Date.now() > endMs) throw new BrokerError('unavailable', `Nothing can be granted: ${why}.`);
+    if (why !== told) say(`waiting: ${why}`);
+    told = why;
+    await delay(100, undefined, { signal }).catch(() => undefined);
+    if (signal.aborted) return;
   }
 }
 

@@ -6,7 +6,8 @@ import { BrokerError } from '../../core/errors.js';
 export function makeDataFolder(dir: string): void {
   try {
     if (existsSync(dir)) {
-      accessSync(dir, constants.W_OK);
+      // With a slash, a file is no folder.
+      accessSync(`${dir}/`, constants.W_OK);
       return;
     }
     if (!existsSync(dirname(dir))) makeDataFolder(dirname(dir));

@@ -1,5 +1,7 @@
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { BrokerError } from '../../core/errors.js';
 import { checkConfig, readRootKey, readYaml } from '../config.js';
@@ -46,6 +48,9 @@ export async function startDevBroker(options: DevOptions): Promise<DevBroker> {
   refuseSecond(dataDir);
   const port = options.port === 0 ? await freePort() : options.port;
   const mtlsPort = options.port === 0 ? await freePort() : port + 1;
+  // Before anything is fetched or started: whoever has to choose another port should not wait to be told.
+  for (const one of [port, mtlsPort])
+    await mustBeFree(one).catch((error: unknown) => Promise.reject(listening(error, port)));
   const url = `http://127.0.0.1:${port}`;
   const mtlsUrl = `https://127.0.0.1:${mtlsPort}`;
   const trustDomain = await openDevTrustDomain(dataDir);
@@ -161,6 +166,13 @@ function rootKeyFile(dataDir: string): string {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
   return path;
+}
+
+async function mustBeFree(port: number): Promise<void> {
+  const probe = createServer().listen(port, '127.0.0.1');
+  await once(probe, 'listening');
+  probe.close();
+  await once(probe, 'close');
 }
 
 function listening(error: unknown, port: number): unknown {

@@ -1,6 +1,7 @@
 -- A broker is alive, knows this epoch, and has seen the line so far.
 -- KEYS: 5 beats, 6 confirmed
--- ARGV: 4 broker, 5 beat id, 6 epoch and run id the broker confirms, `<epoch>:<run>` ('' for none), 7 last write it has seen ('' for none), 8 epoch it knows
+-- ARGV: 4 broker, 5 beat id, 6 epoch and run id the broker confirms, `<epoch>:<run>` ('' for none), 7 last write it has seen ('' for none), 8 epoch it knows,
+--       9.. brokers whose place it has taken: a restarted process remembers what its predecessor acknowledged, so nobody waits for that one
 -- Returns: {'beaten', epoch, head, last write, clock (ms), closed or '', run id}; {'newer', epoch, run id} when the epoch was raised since: nothing is written;
 --          {'forgot'} when the store does not hold what was seen.
 if tonumber(epoch) > tonumber(ARGV[8]) then return { 'newer', epoch, known[5] } end
@@ -19,7 +20,13 @@ end
 local atMs = clockMs()
 redis.call('HSET', cellKey, 'beat', ARGV[5], 'beatat', atMs)
 redis.call('ZADD', KEYS[5], atMs, ARGV[4])
-if ARGV[6] ~= '' then redis.call('HSET', KEYS[6], ARGV[4], ARGV[6]) end
+if ARGV[6] ~= '' then
+  redis.call('HSET', KEYS[6], ARGV[4], ARGV[6])
+  for at = 9, #ARGV do
+    redis.call('ZREM', KEYS[5], ARGV[at])
+    redis.call('HDEL', KEYS[6], ARGV[at])
+  end
+end
 local closed = known[6] or ''
 if closed ~= '' then
   local waiting = false
