@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, w
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join, resolve } from 'node:path';
+import { jest } from '@jest/globals';
 import { type Fetch, nodeFetch } from '../../src/client/transport.js';
 import { freePort } from '../../src/main/dev/redis-process.js';
 import { type DevTrustDomain, openDevTrustDomain } from '../../src/main/dev/trust-domain.js';
@@ -14,6 +15,7 @@ import { ORDERS, REFUNDS, until } from './brokers.js';
 /* `mayfly dev` as a process of its own: what somebody sees who types `npm start`, and what is left when they stop it. */
 
 const START_MS_MAX = 90_000;
+jest.setTimeout(3 * START_MS_MAX);
 /** A server that was fetched once is found by all starts here. */
 let environment: Record<string, string | undefined>;
 beforeAll(async () => {
