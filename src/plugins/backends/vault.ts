@@ -96,7 +96,11 @@ class VaultBackend implements Backend {
     this.#refuseLate(order, { isSure: true });
     const token = await this.#leases.makeToken(this.#tokenOrder(order, settings, startMs), order.signal);
     try {
-      await order.note({ accessor: token.accessor, asked_at: new Date(startMs).toISOString() });
+      await order.note({
+        accessor: token.accessor,
+        asked_at: new Date(startMs).toISOString(),
+        renewable_until: new Date(startMs + settings.renewable_seconds_max * 1000).toISOString(),
+      });
     } catch (error) {
       await this.#leases.revokeToken(token.accessor, AbortSignal.timeout(this.bounds.revokeTimeoutMs)).catch(() => {});
       throw error;
@@ -148,13 +152,16 @@ class VaultBackend implements Backend {
     return { state: 'gone' };
   }
 
-  async renew({ handle }: Credential, wishedMs: number, signal: AbortSignal): Promise<{ expiresAtMs: number }> {
-    const { lease, accessor } = handle;
-    if (lease === undefined || accessor === undefined) {
+  /** The longest life is kept here: an OpenBao forgets a token's `explicit_max_ttl` when it is renewed (its token role's own it keeps). */
+  async renew({ handle }: Credential, expiresAtMs: number, signal: AbortSignal): Promise<{ expiresAtMs: number }> {
+    const { lease, accessor, renewable_until } = handle;
+    if (lease === undefined || accessor === undefined || renewable_until === undefined) {
       throw new BackendProblem('failed', 'it has no lease to renew', { isSure: true });
     }
     const nowMs = this.#deps.clock.now();
-    const ttlSeconds = Math.max(1, Math.floor((wishedMs - nowMs) / 1000));
+    const wishedMs = Math.min(expiresAtMs, Date.parse(renewable_until));
+    const ttlSeconds = Math.floor((wishedMs - nowMs) / 1000);
+    if (!(ttlSeconds >= 1)) throw new BackendProblem('failed', 'its longest life is over', { isSure: true });
     // The token first: when it ends, the Vault ends the lease with it.
     const token = await this.#leases.renewToken(accessor, ttlSeconds + TOKEN_EXTRA_MS / 1000, signal);
     const renewed = await this.#leases.renewLease(lease, Math.min(ttlSeconds, Math.floor(token.ttlMs / 1000)), signal);

@@ -34,6 +34,7 @@ const PHRASES = [
   'lease not found',
   'lease is not renewable',
   'invalid accessor',
+  'token not found',
   'unknown role',
   'no handler for route',
   'unsupported path',

@@ -1,6 +1,7 @@
 import type { Handle } from '../../../core/credential.js';
+import type { Observe } from '../../../core/observe.js';
 import type { Clock, EpochMs } from '../../../core/time.js';
-import type { Found } from '../contract.js';
+import { BackendProblem, type Found } from '../contract.js';
 import { engineOf, type SecretSettings } from './engines.js';
 import type { VaultLeases } from './leases.js';
 
@@ -10,13 +11,15 @@ import type { VaultLeases } from './leases.js';
  */
 export class Places {
   readonly #leases: VaultLeases;
-  readonly #clock: Clock;
+  readonly #deps: { name: string; clock: Clock; observe: Observe };
   readonly #own = new Set<string>();
+  /** Those that this broker may not list: a secret that was declared wrong must not hide what is at the others. */
+  readonly #closed = new Set<string>();
   #since = new Map<string, EpochMs>();
 
-  constructor(leases: VaultLeases, { clock }: { clock: Clock }) {
+  constructor(leases: VaultLeases, deps: { name: string; clock: Clock; observe: Observe }) {
     this.#leases = leases;
-    this.#clock = clock;
+    this.#deps = deps;
   }
 
   /** Takes up the place of a secret as it was declared. */
@@ -26,21 +29,40 @@ export class Places {
   }
 
   covers({ lease, place }: Handle): boolean {
-    return lease !== undefined && place !== undefined && this.#own.has(place);
+    return lease !== undefined && place !== undefined && this.#own.has(place) && !this.#closed.has(place);
   }
 
   async *find(signal: AbortSignal): AsyncIterable<Found> {
-    const nowMs = this.#clock.now();
-    const givenUp = new Set(this.#own.size > 0 ? await this.#leases.givenUp(signal) : []);
+    const nowMs = this.#deps.clock.now();
+    const givenUp = new Set(
+      this.#own.size > 0 ? await this.#permitted('sys/leases', () => this.#leases.givenUp(signal)) : [],
+    );
     const since = new Map<string, EpochMs>();
     for (const place of this.#own) {
-      const here = new Set(await this.#leases.list(place, signal));
+      const here = new Set(await this.#permitted(place, () => this.#leases.list(place, signal)));
       for (const id of givenUp) if (id.startsWith(`${place}/`)) here.add(id);
       for (const id of here) since.set(id, this.#since.get(id) ?? nowMs);
     }
     this.#since = since;
     for (const [id, sinceMs] of since) {
       yield { handle: { lease: id }, sinceMs, ...(givenUp.has(id) && { givenUp: true }) };
+    }
+  }
+
+  /** Nothing where it may not look, said once; any other problem ends the search, since what was not seen must not be taken for gone. */
+  async #permitted(place: string, list: () => Promise<string[]>): Promise<string[]> {
+    try {
+      const listed = await list();
+      this.#closed.delete(place);
+      return listed;
+    } catch (error) {
+      if (!(error instanceof BackendProblem) || error.kind !== 'forbidden') throw error;
+      if (!this.#closed.has(place)) {
+        const { observe, name } = this.#deps;
+        observe({ event: 'backend.not_listed', level: 'warn', backend: name, place, problem: error.message });
+      }
+      this.#closed.add(place);
+      return [];
     }
   }
 }

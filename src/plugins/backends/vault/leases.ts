@@ -122,7 +122,8 @@ export class VaultLeases {
 
   /** Ends the token; its leases are then only *queued* for revocation. */
   async revokeToken(accessor: string, signal: AbortSignal): Promise<void> {
-    await this.#unless(['invalid accessor'], {
+    // "token not found" is what the second of two at the same time is told.
+    await this.#unless(['invalid accessor', 'token not found'], {
       path: 'auth/token/revoke-accessor',
       body: { accessor },
       signal,

@@ -46,15 +46,18 @@ export class VaultSession {
     this.#deps = deps;
   }
 
-  /** Calls with the broker's own token. A refusal may mean that the token is gone (revoked by somebody): that is looked up, and after a new login asked once more. */
+  /**
+   * Calls with the broker's own token. A refusal may mean that the token is gone (revoked by somebody): that is looked up, and after a new login asked once
+   * more. So is a call whose connection broke, since one that had been idle may have been closed by the other side: whatever the broker asks by itself
+   * may be asked twice (a second token of a lease has nothing and dies by itself).
+   */
   async ask<Reply>(call: Omit<Call<Reply>, 'token'>): Promise<Reply> {
     const held = await this.#token(call.signal);
     try {
       return await this.#client.ask({ ...call, token: held.token });
     } catch (error) {
-      if (!(error instanceof VaultAnswer) || error.status !== 403 || !(await this.#isGone(held, call.signal)))
-        throw error;
-      this.#forget(held);
+      const isCut = error instanceof BackendProblem && error.kind === 'unreachable' && !error.isSure;
+      if (!isCut && !(await this.#isRefused(error, held, call.signal))) throw error;
       const { token } = await this.#token(call.signal);
       return await this.#client.ask({ ...call, token });
     }
@@ -156,19 +159,23 @@ export class VaultSession {
     }
   }
 
-  async #isGone(held: Held, signal: AbortSignal): Promise<boolean> {
+  /** True when it was the token, which then is forgotten. */
+  async #isRefused(error: unknown, held: Held, signal: AbortSignal): Promise<boolean> {
+    if (!isForbidden(error)) return false;
     const call = { method: 'GET', path: vaultPath('auth/token/lookup-self'), reply: z.unknown(), signal } as const;
     try {
       await this.#client.ask({ ...call, token: held.token, doing: 'look at the broker’s token' });
       return false;
-    } catch (error) {
-      return error instanceof VaultAnswer && error.status === 403;
+    } catch (lookup) {
+      if (!isForbidden(lookup)) return false;
+      if (this.#held === held) this.#held = undefined;
+      return true;
     }
   }
+}
 
-  #forget(held: Held): void {
-    if (this.#held === held) this.#held = undefined;
-  }
+function isForbidden(error: unknown): boolean {
+  return error instanceof VaultAnswer && error.status === 403;
 }
 
 function orGivenUp<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
