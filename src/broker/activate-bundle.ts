@@ -1,6 +1,7 @@
 import type { Bundle } from '../core/bundle.js';
 import { BrokerError } from '../core/errors.js';
 import type { Caller } from './caller.js';
+import { problemsOfSettings } from './check-secrets.js';
 import type { Parts } from './parts.js';
 import { mustOperate } from './permitted.js';
 import { previewVerdicts, type Verdicts } from './re-evaluate.js';
@@ -77,7 +78,7 @@ export async function previewBundle(
 ): Promise<{ digest: string; changes: BundleChanges; verdicts: Verdicts }> {
   return recordingRefusals(parts, caller, { action: 'preview_bundle' }, async () => {
     mustOperate(parts, caller, 'activate', { bound: false });
-    const bundle = await parts.bundleFormat.parse(request.files);
+    const bundle = await validated(parts, request.files);
     const policy = await parts.policyEngine.prepare(bundle);
     const verdicts = await previewVerdicts(parts, {}, policy);
     return {
@@ -92,6 +93,8 @@ export async function previewBundle(
 async function validated(parts: Parts, files: Record<string, string>): Promise<Bundle> {
   const bundle = parts.bundleFormat.parse(files);
   await parts.policyEngine.prepare(bundle);
+  const problems = problemsOfSettings(parts, bundle);
+  if (problems.length > 0) throw new BrokerError('bundle_invalid', 'The bundle does not validate.', { problems });
   return bundle;
 }
 

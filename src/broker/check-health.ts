@@ -3,7 +3,13 @@ import type { Parts } from './parts.js';
 
 /** Everything that has to be in order before this broker can grant, one line each: the store, who is believed, keys, policies. */
 export async function checkHealth(parts: Parts): Promise<HealthLine[]> {
-  return [...(await parts.health.check()), ...trustLines(parts), keysLine(parts), policiesLine(parts)];
+  return [
+    ...(await parts.health.check()),
+    ...trustLines(parts),
+    keysLine(parts),
+    policiesLine(parts),
+    ...secretLines(parts),
+  ];
 }
 
 const HEALTH_FRESH_MS = 500;
@@ -52,4 +58,23 @@ function policiesLine(parts: Parts): HealthLine {
     ...(!policy && { advice: 'mayfly bundle activate DIR.' }),
     vital: true,
   };
+}
+
+/** One line per backend that is used. A secret that cannot be had is no reason to take a broker out: everything else can. */
+function secretLines(parts: Parts): HealthLine[] {
+  const status = parts.secretChecks.status();
+  return [...new Set(status.map(({ backend }) => backend))].map((backend) => {
+    const own = status.filter((one) => one.backend === backend);
+    const closed = own.filter(({ problem }) => problem !== undefined);
+    return {
+      name: `secrets of ${backend}`,
+      ok: closed.length === 0,
+      detail:
+        closed.length === 0
+          ? `${own.length} can be had`
+          : closed.map(({ name, problem }) => `${name} cannot be had: ${problem}`).join('; '),
+      ...(closed.length > 0 && { advice: `mayfly backend check ${backend}` }),
+      optional: true,
+    };
+  });
 }

@@ -22,6 +22,8 @@ export interface Parts {
   signer: Signer;
   keys: KeyRing;
   backends: Backends;
+  /** What of the declared secrets can be had at this broker now. */
+  secretChecks: SecretChecks;
   ledger: Ledger;
   views: Views;
   feed: Feed;
@@ -71,4 +73,25 @@ export interface KeyRing {
   all(): RingKey[];
   version(): number;
   refresh(): Promise<void>;
+}
+
+/** What is known of one declared secret at this broker. */
+export interface SecretStatus {
+  name: string;
+  backend: string;
+  /** Why it cannot be had now; absent while it can. For operators. */
+  problem?: string;
+}
+
+/**
+ * Whether declared secrets can be issued and taken back as promised. A secret is closed until its backend has tried it on the real thing (a made
+ * and revoked canary), and again when its declaration changes; what fails is tried again, ever more slowly.
+ */
+export interface SecretChecks {
+  problemOf(secret: string): string | undefined;
+  status(): SecretStatus[];
+  /** Takes up what the active bundle declares, and tries what is due. Called every second; never throws. */
+  tick(): Promise<void>;
+  /** Tries every secret of a backend now. */
+  checkBackend(backend: string): Promise<void>;
 }

@@ -1,3 +1,4 @@
+import { secretChecks } from '../broker/check-secrets.js';
 import type { BrokerSettings, Parts } from '../broker/parts.js';
 import { ensureKeys } from '../broker/rotate-keys.js';
 import type { Observe } from '../core/observe.js';
@@ -67,6 +68,7 @@ export async function compose(
       backendDeps({ rootKey: given.rootKey, cellKey, settings, clock, observe, signer, keys }),
     ),
   );
+  const policies = activePolicies({ views: stores.views, format: bundleFormat, engine: policyEngine, observe });
   const parts: Parts = {
     settings,
     clock,
@@ -75,10 +77,11 @@ export async function compose(
     trustBundles: bundles,
     bundleFormat,
     policyEngine,
-    policies: activePolicies({ views: stores.views, format: bundleFormat, engine: policyEngine, observe }),
+    policies,
     signer,
     keys,
     backends,
+    secretChecks: secretChecks({ backends, policies, clock, observe }),
     ledger: stores.ledger,
     views: stores.views,
     feed: stores.feed,

@@ -47,6 +47,9 @@ const RENEW_MS = 10_000;
 /** How often a broker looks whether another one moved keys or bundles. */
 const FOLLOW_MS = 1_000;
 
+/** How long a start waits for the declared secrets to be tried. */
+const FIRST_CHECK_MS = 5_000;
+
 /** Starts one broker: parts, bundle, listeners (api), jobs (worker). What was opened is closed again when a later step fails. */
 export async function startBroker(options: StartOptions): Promise<Running> {
   const { config, role, observe } = options;
@@ -75,6 +78,9 @@ export async function startBroker(options: StartOptions): Promise<Running> {
     timers.push(setInterval(() => void followOthers(parts), FOLLOW_MS));
     if (role !== 'api') await takeJobs(parts);
     if (role !== 'worker') {
+      // What can be had is known before anybody asks; a backend that is slow to answer holds nobody up.
+      await within(FIRST_CHECK_MS, parts.secretChecks.tick());
+      timers.push(setInterval(() => void parts.secretChecks.tick(), FOLLOW_MS));
       door = await openHttpDoor(parts, { ...listeners(config, options.mtlsCertificate), routes });
       timers.push(setInterval(certificateRenewal(door, options), RENEW_MS));
     }

@@ -569,6 +569,8 @@ export interface HealthLine {
    * ready: whoever comes to revoke has to find a way in.
    */
   vital?: true;
+  /** Everything but some secrets works without it. */
+  optional?: true;
 }
 
 /** What the store looks like, in numbers. */

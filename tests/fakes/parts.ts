@@ -1,3 +1,4 @@
+import { secretChecks } from '../../src/broker/check-secrets.js';
 import type { BrokerSettings, Parts } from '../../src/broker/parts.js';
 import type { Bundle } from '../../src/core/bundle.js';
 import type { OperationalEvent } from '../../src/core/observe.js';
@@ -77,6 +78,7 @@ export function fakeParts(options: FakePartsOptions = {}): FakeParts {
   const policies = new FakePolicies(stores.views, options.rule);
   for (const { bundle, rule } of bundles) policies.know(bundle, rule);
   const events: OperationalEvent[] = [];
+  const backends = options.parts?.backends ?? { get: () => undefined, all: () => [], close: async () => undefined };
   return {
     settings,
     clock,
@@ -88,7 +90,8 @@ export function fakeParts(options: FakePartsOptions = {}): FakeParts {
     policies,
     signer: fakeSigner(),
     keys: new FakeKeyRing(),
-    backends: { get: () => undefined, all: () => [], close: async () => undefined },
+    backends,
+    secretChecks: secretChecks({ backends, policies, clock, observe: (event) => events.push(event) }),
     ledger: stores.ledger,
     views: stores.views,
     feed: stores.feed,

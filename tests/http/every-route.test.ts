@@ -56,6 +56,13 @@ const SAMPLES: Record<string, Sample> = {
   'GET /v1/tasks/{id}/events': { who: 'orchestrator', path: ofTask('/events'), status: 200, streams: true },
   'GET /v1/leases': { who: 'agent', status: 200 },
   'GET /v1/leases/{id}': { who: 'agent', path: ({ lease }) => `/v1/leases/${lease}`, status: 200 },
+  'GET /v1/backends': { who: 'operator', status: 200 },
+  'POST /v1/backends/{name}/check': {
+    who: 'operator',
+    path: () => '/v1/backends/pg/check',
+    send: { json: {} },
+    status: 200,
+  },
   'POST /v1/revocations': { who: 'operator', send: { json: { selector, reason } }, status: 201 },
   'GET /v1/revocations': { who: 'operator', status: 200 },
   'GET /v1/revocations/{id}': { who: 'operator', path: (world) => `/v1/revocations/${world.revocation}`, status: 200 },

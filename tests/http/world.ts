@@ -1,5 +1,7 @@
+import { FakeBackend, fakeBackends } from '../fakes/backend.js';
 import { person, svid } from '../fakes/identity.js';
 import { EMAILS, ORCHESTRATOR, ORDERS, ORDERS_TOOL, REFUNDS, type Rule } from '../fakes/policy.js';
+import { VirtualClock } from '../fakes/virtual-clock.js';
 import { type Answer, bearer, type Call, type OpenDoor, openDoor } from './open-door.js';
 
 /** Only persons with the role `operator` operate; everything else is allowed. */
@@ -40,7 +42,9 @@ export const TASK = {
 };
 
 export async function openWorld(): Promise<World> {
-  const door = await openDoor({ rule: operatorsOperate });
+  const clock = new VirtualClock();
+  const backends = fakeBackends(new FakeBackend(clock));
+  const door = await openDoor({ rule: operatorsOperate, clock, parts: { backends } });
   // The fake ring does not follow the store; it starts where the store does.
   door.parts.keys.ringVersion = 0;
   const people = { operator: await door.operator(NAMES.operator), second: await door.operator(NAMES.second) };

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { openApiDocument } from '../openapi.js';
 import { defineRoute, type Route } from '../route.js';
 import { audit } from './audit.js';
+import { backends } from './backends.js';
 import { bundle } from './bundle.js';
 import { feed } from './feed.js';
 import { keys } from './keys.js';
@@ -40,6 +41,7 @@ export const routes: readonly Route[] = [
   ...oauth,
   ...tasks,
   ...leases,
+  ...backends,
   ...revocations,
   ...locks,
   ...feed,

@@ -50,7 +50,7 @@ export const operations: readonly Route[] = [
     errors: [],
     handle: async (parts) => {
       const lines = await recentHealth(parts);
-      const isReady = lines.every((line) => line.ok) && parts.health.grantsClosed() === undefined;
+      const isReady = lines.every((line) => line.ok || line.optional) && parts.health.grantsClosed() === undefined;
       // Names only: details are for those who may ask (GET /v1/health).
       const checks = lines.map(({ name, ok }) => ({ name, ok }));
       return { status: isReady ? 200 : 503, body: { ready: isReady, checks } };
@@ -79,7 +79,7 @@ export const operations: readonly Route[] = [
         status: 200,
         body: {
           ...(closed !== undefined && { grants_closed: closed }),
-          checks: (await checkHealth(parts)).map(({ vital: _, ...line }) => line),
+          checks: (await checkHealth(parts)).map(({ vital: _, optional: __, ...line }) => line),
         },
       };
     },

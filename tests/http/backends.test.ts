@@ -1,0 +1,39 @@
+import type { FakeBackend } from '../fakes/backend.js';
+import { NAMES, openWorld, type World } from './world.js';
+
+let world: World;
+beforeEach(async () => {
+  world = await openWorld();
+});
+afterEach(() => world.close());
+
+const backend = () => world.parts.backends.get('pg') as FakeBackend;
+
+describe('GET /v1/backends', () => {
+  it('200: what there is, and nothing under way', async () => {
+    const { status, body } = await world.send('operator', 'GET', '/v1/backends');
+    expect([status, body]).toEqual([
+      200,
+      { items: [{ name: 'pg', kind: 'fake', state: 'up', pending: 0, active: 0, revoking: 0, stuck: 0, secrets: [] }] },
+    ]);
+  });
+
+  it.each(['agent', 'orchestrator', 'tool'] as const)('403: %s does not look behind the broker', async (who) => {
+    expect((await world.send(who, 'GET', '/v1/backends')).status).toBe(403);
+  });
+
+  it('401: nobody', async () => {
+    expect((await world.send('nobody', 'GET', '/v1/backends')).status).toBe(401);
+  });
+});
+
+describe('POST /v1/backends/{name}/check', () => {
+  it('404: a backend that this broker does not have', async () => {
+    expect((await world.send('operator', 'POST', '/v1/backends/nothing/check', { json: {} })).status).toBe(404);
+  });
+
+  it('403: not for an agent, and nothing is asked of the backend', async () => {
+    expect((await world.call('POST', '/v1/backends/pg/check', { as: NAMES.agent, json: {} })).status).toBe(403);
+    expect(backend().calls).toEqual([]);
+  });
+});
