@@ -145,6 +145,8 @@ async function whyRecord(parts: Parts, caller: Caller, id: string): Promise<Expl
   if (!found || !mayKnow) throw notFound('record', id);
   const because = [...(found.reasons ?? [])];
   if (found.policyIds && found.policyIds.length > 0) because.push(`determined by ${found.policyIds.join(', ')}`);
+  const miss = found.detail?.['nearest_miss'];
+  if (typeof miss === 'string') because.push(`nearest miss: ${miss}`);
   if (found.code !== undefined) because.push(`answered ${found.code}`);
   return { record: found, because };
 }
@@ -153,7 +155,15 @@ async function whyLease(parts: Parts, caller: Caller, id: string): Promise<Expla
   const lease = await getLease(parts, caller, id);
   const task = lease.lease.taskId === undefined ? undefined : await parts.views.task(lease.lease.taskId);
   const because = lease.dead === undefined ? ['the lease is live'] : [leaseWords(lease, task)];
-  return { lease, ...(task && { task }), because };
+  const record = mayOperate(parts, caller, 'audit') ? await givenBy(parts, lease.lease) : undefined;
+  if (record?.policyIds && record.policyIds.length > 0) because.push(`given by ${record.policyIds.join(', ')}`);
+  return { ...(record && { record }), lease, ...(task && { task }), because };
+}
+
+/** The record of the grant, when it is still among the latest. */
+async function givenBy(parts: Parts, lease: LeaseRecord): Promise<AuditRecord | undefined> {
+  const type = lease.kind === 'token' ? 'token.minted' : 'credential.issued';
+  return (await parts.auditLog.read({ lease: lease.id, type, limit: 1 })).items[0];
 }
 
 async function whyToken(parts: Parts, caller: Caller, token: string): Promise<Explanation> {

@@ -183,7 +183,7 @@ async function decide(parts: Parts, asking: Asking, taskId: string): Promise<Dra
   const given = decisions.filter((one) => one.decision.effect === 'allow');
   const first = refused[0];
   if (first && (asked.named || given.length === 0)) {
-    throw deniedBy(first.decision, policy.nearestMiss(first.question), `${action} ${first.tool}`);
+    throw deniedBy(first.decision, policy.nearestMiss(first.question), `${action} ${first.tool}`, first.question);
   }
   const decision = allOf(
     given.map((one) => one.decision),

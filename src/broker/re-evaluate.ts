@@ -7,11 +7,21 @@ import type { Parts } from './parts.js';
 import { systemRecord } from './refusal.js';
 
 const PAGE = 500;
+/** Leases of a page that are looked up and judged side by side: most of the time of one is the way to the store and back. */
+const AT_ONCE = 32;
+const NAMED_MAX = 1_000;
+const PREVIEW_LEASES_MAX = 100_000;
 
 export interface Verdicts {
   kept: number;
+  /** All that would die; at most 1,000 of them are named. */
+  dying: number;
   revoked: { lease: string; agent: string; reason: string }[];
+  /** True when the count stopped at its limit: there is more. */
+  atLeast: boolean;
 }
+
+const NOT_IN_TIME = 'not judged in time';
 
 /** One lease with what is above it, and what today's rules say of it. */
 export interface Judged {
@@ -47,8 +57,10 @@ export async function reEvaluateBundle(parts: Parts, digest: string): Promise<vo
   // A newer bundle has its own turn.
   if (active?.digest !== digest) return parts.ledger.settleBundle({ digest, nowMs: parts.clock.now() });
   const policy = await policyOf(parts, digest);
-  const deadlineMs = parts.clock.now() + parts.settings.judgeBundleWithinMs;
-  const settled = await revokeWhatFails(parts, {}, policy, deadlineMs, (judged) =>
+  // Counted from the activation, however late somebody came to judge by it.
+  const activated = (await parts.views.bundles()).find((one) => one.digest === digest);
+  const deadlineMs = (activated?.activatedAtMs ?? parts.clock.now()) + parts.settings.judgeBundleWithinMs;
+  const settled = await revokeWhatFails(parts, { decidedUnder: digest }, policy, deadlineMs, (judged) =>
     judged.task ? { taskId: judged.task.id, generation: judged.task.generation, bundle: digest } : undefined,
   );
   if (settled) await parts.ledger.settleBundle({ digest, nowMs: parts.clock.now() });
@@ -61,10 +73,14 @@ export async function previewVerdicts(
   policy: PreparedPolicy,
   asIf: (tasks: TaskRecord[]) => TaskRecord[] = (tasks) => tasks,
 ): Promise<Verdicts> {
-  const verdicts: Verdicts = { kept: 0, revoked: [] };
-  for await (const { lease, reason } of judgeAll(parts, filter, policy, undefined, asIf)) {
-    if (reason === undefined) verdicts.kept++;
-    else verdicts.revoked.push({ lease: lease.id, agent: lease.agent, reason });
+  const verdicts: Verdicts = { kept: 0, dying: 0, revoked: [], atLeast: false };
+  for await (const page of judgeAll(parts, filter, policy, undefined, asIf)) {
+    for (const { lease, reason } of page) {
+      if (reason === undefined) verdicts.kept++;
+      else if (++verdicts.dying <= NAMED_MAX) verdicts.revoked.push({ lease: lease.id, agent: lease.agent, reason });
+    }
+    verdicts.atLeast = verdicts.kept + verdicts.dying >= PREVIEW_LEASES_MAX;
+    if (verdicts.atLeast) break;
   }
   return verdicts;
 }
@@ -79,68 +95,113 @@ async function policyOf(parts: Parts, digest: string): Promise<PreparedPolicy | 
   }
 }
 
+/** Which leases: of a task and below; without those that were decided under this bundle already. */
+interface Which {
+  task?: string;
+  decidedUnder?: string;
+}
+
 async function revokeWhatFails(
   parts: Parts,
-  filter: { task?: string },
+  which: Which,
   policy: PreparedPolicy | undefined,
   deadlineMs: EpochMs,
   basis: (judged: Judged) => { taskId: string; generation: number; bundle: string } | undefined,
 ): Promise<boolean> {
   let settled = true;
-  for await (const judged of judgeAll(parts, filter, policy, deadlineMs)) {
-    if (judged.reason === undefined) continue;
-    const verdict = basis(judged);
-    const outcome = await parts.ledger.revokeLeases({
-      leaseIds: [judged.lease.id],
-      reason: judged.reason,
-      ...(verdict && { verdict }),
-      nowMs: parts.clock.now(),
-      audit: systemRecord(parts, 'lease.re_evaluated', {
-        lease: judged.lease.id,
-        ...(judged.lease.taskId && { task: judged.lease.taskId }),
-        ...(judged.task && { generation: judged.task.generation }),
-        effect: 'deny',
-        reasons: [judged.reason],
-        ...(policy && { bundle: policy.bundle.digest }),
-      }),
+  for await (const page of judgeAll(parts, which, policy, deadlineMs)) {
+    await revokeUnjudged(
+      parts,
+      which,
+      page.filter(({ reason }) => reason === NOT_IN_TIME),
+    );
+    const failed = page.filter(({ reason }) => reason !== undefined && reason !== NOT_IN_TIME);
+    await sideBySide(failed, async (judged) => {
+      const verdict = basis(judged);
+      const reason = judged.reason as string;
+      const outcome = await parts.ledger.revokeLeases({
+        leaseIds: [judged.lease.id],
+        reason,
+        ...(verdict && { verdict }),
+        nowMs: parts.clock.now(),
+        audit: systemRecord(parts, 'lease.re_evaluated', {
+          lease: judged.lease.id,
+          ...(judged.lease.taskId && { task: judged.lease.taskId }),
+          ...(judged.task && { generation: judged.task.generation }),
+          effect: 'deny',
+          reasons: [reason],
+          ...(policy && { bundle: policy.bundle.digest }),
+        }),
+      });
+      if (outcome.stale) settled = false;
     });
-    if (outcome.stale) settled = false;
   }
   return settled;
 }
 
+/** The time is up: what is left of a page goes in one step, whatever has changed since. */
+async function revokeUnjudged(parts: Parts, { task }: Which, unjudged: readonly Judged[]): Promise<void> {
+  if (unjudged.length === 0) return;
+  const leaseIds = unjudged.map(({ lease }) => lease.id);
+  await parts.ledger.revokeLeases({
+    leaseIds,
+    reason: NOT_IN_TIME,
+    announce: true,
+    nowMs: parts.clock.now(),
+    audit: systemRecord(parts, 'leases.revoked', {
+      ...(task !== undefined && { task }),
+      effect: 'deny',
+      reasons: [NOT_IN_TIME],
+      detail: { leases: leaseIds },
+    }),
+  });
+}
+
+/** Page by page. Past the deadline nothing more is looked up: what is listed is what dies. */
 async function* judgeAll(
   parts: Parts,
-  filter: { task?: string },
+  { decidedUnder, ...filter }: Which,
   policy: PreparedPolicy | undefined,
   deadlineMs: EpochMs | undefined,
   asIf: (tasks: TaskRecord[]) => TaskRecord[] = (tasks) => tasks,
-): AsyncGenerator<Judged> {
+): AsyncGenerator<Judged[]> {
   let cursor: string | undefined;
   do {
     const page = await parts.views.leases({ ...filter, ...(cursor !== undefined && { cursor }), limit: PAGE });
-    for (const lease of page.items) {
-      if (lease.kind !== 'token' || lease.state !== 'active') continue;
+    const live = page.items.filter(
+      (lease) => lease.kind === 'token' && lease.state === 'active' && lease.bundle !== decidedUnder,
+    );
+    const judged: Judged[] = [];
+    await sideBySide(live, async (lease) => {
+      if (deadlineMs !== undefined && parts.clock.now() > deadlineMs) {
+        judged.push({ lease, task: undefined, reason: NOT_IN_TIME });
+        return;
+      }
       const found = await parts.views.leaseWithAbove(lease.id);
-      if (!found) continue;
-      yield {
-        lease,
-        task: found.tasks.at(-1),
-        reason: verdictOn(parts, policy, deadlineMs, lease, { ...found, tasks: asIf(found.tasks) }),
-      };
-    }
+      if (!found) return;
+      const reason = verdictOn(parts, policy, lease, { ...found, tasks: asIf(found.tasks) });
+      judged.push({ lease, task: found.tasks.at(-1), reason });
+    });
+    yield judged;
     cursor = page.cursor;
   } while (cursor !== undefined);
+}
+
+/** A bounded number of hands work through a list. */
+async function sideBySide<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
+  const left = items.values();
+  const hand = async () => {
+    for (const item of left) await work(item);
+  };
+  await Promise.all(Array.from({ length: Math.min(AT_ONCE, items.length) }, hand));
 }
 
 function verdictOn(
   parts: Parts,
   policy: PreparedPolicy | undefined,
-  deadlineMs: EpochMs | undefined,
   lease: LeaseRecord,
   above: { tasks: TaskRecord[]; leases: LeaseRecord[] },
 ): string | undefined {
-  if (deadlineMs !== undefined && parts.clock.now() > deadlineMs) return 'not judged in time';
   if (!policy) return 'the bundle could not be loaded to judge it';
   try {
     return judge(parts, policy, lease, above);

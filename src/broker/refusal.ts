@@ -1,5 +1,5 @@
 import type { AuditRecord, AuditType } from '../core/audit.js';
-import type { Decision } from '../core/decision.js';
+import type { Decision, PolicyQuestion } from '../core/decision.js';
 import { BrokerError, type ErrorCode } from '../core/errors.js';
 import { newId } from '../core/ids.js';
 import type { Refusal } from '../state/stores.js';
@@ -67,6 +67,13 @@ export async function recordingRefusals<T>(
       code: error.code,
       reasons: [error.detail.reason ?? error.message],
       ...about,
+      ...(error.detail.asked && {
+        detail: {
+          ...about.detail,
+          ...(error.detail.asked.nearestMiss !== undefined && { nearest_miss: error.detail.asked.nearestMiss }),
+          inputs: error.detail.asked.inputs,
+        },
+      }),
       ...(error.detail.policyIds && { policyIds: error.detail.policyIds }),
     });
     try {
@@ -87,18 +94,35 @@ export function notFound(
 }
 
 /** Policy's no, in the caller's words; the nearest miss is the hint. */
-export function deniedBy(decision: Decision, miss: string | undefined, what: string): BrokerError {
+export function deniedBy(
+  decision: Decision,
+  miss: string | undefined,
+  what: string,
+  question?: PolicyQuestion,
+): BrokerError {
+  const asked = question && { asked: { inputs: inputsOf(question), ...(miss !== undefined && { nearestMiss: miss }) } };
   if (decision.effect === 'ask') {
     return new BrokerError('denied', 'Policy wants a human to approve this, and approvals cannot be given here yet.', {
       policyIds: decision.policyIds,
       reason: `${what}: needs ${decision.limits.approval}`,
+      ...asked,
     });
   }
   return new BrokerError('denied', 'Policy does not allow it.', {
     policyIds: decision.policyIds,
     reason: [what, ...decision.errors].join('; '),
     ...(miss !== undefined && { hint: miss }),
+    ...asked,
   });
+}
+
+const INPUTS_BYTES_MAX = 4_096;
+
+/** All that policy was told. What callers wrote can be long: then the record names what there was and leaves out how it read. */
+function inputsOf({ principal, action, resource, context }: PolicyQuestion): Record<string, unknown> {
+  const inputs = { principal, action, resource, context };
+  if (Buffer.byteLength(JSON.stringify(inputs)) <= INPUTS_BYTES_MAX) return inputs;
+  return { principal: principal.id, action, resource: resource.id, too_long: Object.keys(context).sort() };
 }
 
 /** Why the store would not write it, in the caller's words. */

@@ -1,5 +1,6 @@
 import { type Bundle, findWorkload, nearestWorkload, type TaskType } from '../core/bundle.js';
 import { effectiveContext, loosened, type TaskContext } from '../core/context.js';
+import type { PolicyQuestion } from '../core/decision.js';
 import { BrokerError } from '../core/errors.js';
 import { nameOf } from '../core/identity.js';
 import { newId } from '../core/ids.js';
@@ -65,7 +66,7 @@ export async function startTask(
       const policy = parts.policies.of(reading.bundle);
       const charter = draftCharter(parts, caller, request, policy.bundle, reading, onBehalfOf);
       checkLocks(reading, caller, nowMs);
-      const decision = policy.decide({
+      const question: PolicyQuestion = {
         principal: principalEntity(caller.principal, nowMs),
         action: 'open',
         resource: {
@@ -74,9 +75,10 @@ export async function startTask(
           attributes: { type: charter.type ?? 'untyped', risk: charter.risk },
         },
         context: openContext(charter, request, reading.tasks, policy.bundle),
-      });
+      };
+      const decision = policy.decide(question);
       if (decision.effect !== 'allow') {
-        throw deniedBy(decision, undefined, `open ${charter.type ?? 'untyped'}`);
+        throw deniedBy(decision, policy.nearestMiss(question), `open ${charter.type ?? 'untyped'}`, question);
       }
       const outcome = await parts.ledger.startTask({
         charter: {

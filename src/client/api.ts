@@ -25,6 +25,7 @@ import type {
   TaskBody,
   TaskEvent,
   TaskReply,
+  VerdictsReply,
 } from './wire.js';
 
 /** The API as it is on the wire, grouped by what it is about. Every refusal is a MayflyError. */
@@ -59,7 +60,7 @@ export class Api {
       context: Record<string, unknown>,
       { generation, dryRun }: { generation?: number; dryRun?: boolean } = {},
     ) =>
-      this.#broker.call<{ task: TaskReply; preview?: { kept: number; revoked: string[] } }>(taskPath(task, 'context'), {
+      this.#broker.call<{ task: TaskReply; preview?: VerdictsReply }>(taskPath(task, 'context'), {
         method: 'PATCH',
         body: defined({ context, generation, dry_run: dryRun }),
       }),
@@ -177,11 +178,11 @@ export class Api {
     get: () => this.#broker.call<BundleReply>('/v1/bundle'),
     preview: (files: Record<string, string>) =>
       this.#broker.call<BundlePreviewReply>('/v1/bundle/preview', { method: 'POST', body: { files } }),
-    /** `again`: a version that was active before. */
-    activate: (files: Record<string, string>, { again = false } = {}) =>
-      this.#broker.call<{ digest: string; previous?: string; position?: string }>('/v1/bundle', {
+    /** Also a version that was active before: a person says so. */
+    activate: (files: Record<string, string>) =>
+      this.#broker.call<{ digest: string; previous?: string; changed: boolean }>('/v1/bundle', {
         method: 'PUT',
-        body: { files, again },
+        body: { files },
       }),
   };
 

@@ -286,10 +286,19 @@ export interface BundleReply {
   history: { digest: string; activated_at: string; active: boolean }[];
 }
 
+/** What judging live leases again would make of them; at most 1,000 of those that die are named. */
+export interface VerdictsReply {
+  kept: number;
+  dying: number;
+  revoked: { lease: string; agent: string; reason: string }[];
+  /** The count stopped at its limit: there is more. */
+  at_least: boolean;
+}
+
 export interface BundlePreviewReply {
   digest: string;
-  changes: unknown[];
-  leases: { kept: number; revoked: number | string[]; by_agent: unknown };
+  changes: { added: string[]; changed: string[]; removed: string[] };
+  leases: VerdictsReply;
 }
 
 export interface HealthReply {

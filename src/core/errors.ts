@@ -197,6 +197,8 @@ export interface ErrorDetail {
   /** The recorded decision that explains a refusal (`mayfly why`); shown to the caller. */
   decisionId?: string;
   policyIds?: string[];
+  /** What policy was asked and what was nearest to permitting it: for the record of the refusal, which `mayfly why` shows. */
+  asked?: { inputs: Record<string, unknown>; nearestMiss?: string };
   /** Several named problems at once, such as those of a bundle; shown to the caller. */
   problems?: string[];
   retryAfterSeconds?: number;

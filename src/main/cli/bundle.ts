@@ -42,7 +42,7 @@ export function bundleCommand(): Command {
     .action(async (dir: string | undefined, _: unknown, command: Command) => {
       const flags = command.optsWithGlobals<Flags>();
       const { mayfly } = await connect(flags);
-      show((await mayfly.bundle.activate(await filesOf(dir), { again: true })) as unknown as Row, flags);
+      show((await mayfly.bundle.activate(await filesOf(dir))) as unknown as Row, flags);
     });
   return bundle;
 }

@@ -4,7 +4,7 @@ import { activeBundle } from '../../../broker/look-up.js';
 import { defineRoute, json, type Route } from '../route.js';
 import { defined, instant } from '../wire.js';
 import { moment, texts } from './shapes.js';
-import { verdictsShape } from './verdicts-shape.js';
+import { verdictsOnWire, verdictsShape } from './verdicts-shape.js';
 
 const BUNDLE_BYTES_MAX = 1024 * 1024;
 const FILES_MAX = 1_000;
@@ -64,7 +64,7 @@ export const bundle: readonly Route[] = [
     errors: ['bundle_invalid', 'denied'],
     handle: async (parts, { caller, body }) => {
       const { digest, changes, verdicts } = await previewBundle(parts, caller, { files: body.files });
-      return { status: 200, body: { digest, changes, leases: verdicts } };
+      return { status: 200, body: { digest, changes, leases: verdictsOnWire(verdicts) } };
     },
   }),
 ];

@@ -26,7 +26,7 @@ import {
 } from './shapes.js';
 import { taskEventChunks } from './task-events.js';
 import { taskOnWire, taskShape } from './task-shape.js';
-import { verdictsShape } from './verdicts-shape.js';
+import { verdictsOnWire, verdictsShape } from './verdicts-shape.js';
 
 const KEYS_MAX = 64;
 const userRecord = anyRecord.refine((record) => Object.keys(record).length <= KEYS_MAX, {
@@ -254,7 +254,7 @@ const context = defineRoute({
       dryRun: body.dry_run,
       ...defined({ generation: body.generation }),
     });
-    return { status: 200, body: defined({ task: taskOnWire(task), preview }) };
+    return { status: 200, body: defined({ task: taskOnWire(task), preview: preview && verdictsOnWire(preview) }) };
   },
 });
 
