@@ -45,6 +45,13 @@ export function isId(kind: IdKind, text: unknown): boolean {
 
 const PAIRS = Array.from({ length: 1024 }, (_, ten) => `${ALPHABET[ten >> 5]}${ALPHABET[ten & 31]}`);
 
+/** When the id was made, by the clock of whoever made it; 0 for a text that is no id. */
+export function idTimeMs(id: string): EpochMs {
+  if (!parseId(id)) return 0;
+  // Of the 130 bits two are padding and 48 the time.
+  return [...id.slice(-26, -16)].reduce((ms, character) => ms * 32 + ALPHABET.indexOf(character), 0);
+}
+
 /** 128 bits of the pool as 26 characters, the first carrying three bits: with two zeros in front they are thirteen times ten. */
 function base32(from: number): string {
   let text = '';

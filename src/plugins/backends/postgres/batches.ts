@@ -60,7 +60,7 @@ export class Batches<Item, Result> {
       });
     } catch (error) {
       if (batch.length > 1 && this.#settings.mayBeOne(error)) {
-        for (const one of batch) await this.#run([one]);
+        await Promise.all(batch.map((one) => this.#run([one])));
       } else {
         for (const { reject } of batch) reject(error);
       }

@@ -1,3 +1,4 @@
+import type { Prepared } from './connect.js';
 import type { Rows } from './sessions.js';
 import { identifier, identifiers, names, oids, text } from './sql.js';
 
@@ -19,16 +20,18 @@ export interface FoundRole {
  * By oid too: whoever renamed a role has not taken it out of our hands. An oid that the server has given out anew is not followed: such a role
  * was not made by this manager.
  */
-export function findRoles(sought: readonly Sought[]): string {
-  const known = sought.flatMap(({ oid }) => (oid === undefined ? [] : [oid]));
-  return `SELECT r.oid::text, r.rolname, r.rolcanlogin, ARRAY(
-      SELECT g.rolname::text FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid ORDER BY 1
-    ) AS groups
-    FROM pg_catalog.pg_roles r
-    WHERE r.rolname = ANY (${names(sought.map(({ name }) => name))})
-      OR r.oid = ANY (${oids(known)}) AND EXISTS (
-        SELECT FROM pg_catalog.pg_auth_members m WHERE m.roleid = r.oid AND m.admin_option
-          AND m.member = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user))`;
+export function findRoles(sought: readonly Sought[]): Prepared {
+  return {
+    name: 'find_roles',
+    text: `SELECT r.oid::text, r.rolname, r.rolcanlogin,
+        ARRAY(SELECT pg_get_userbyid(m.roleid)::text FROM pg_auth_members m WHERE m.member = r.oid) AS groups
+      FROM pg_roles r WHERE r.rolname = ANY ($1::name[])
+      UNION SELECT r.oid::text, r.rolname, r.rolcanlogin,
+        ARRAY(SELECT pg_get_userbyid(m.roleid)::text FROM pg_auth_members m WHERE m.member = r.oid)
+      FROM pg_roles r JOIN pg_auth_members made ON made.roleid = r.oid
+      WHERE r.oid = ANY ($2::oid[]) AND made.admin_option AND pg_get_userbyid(made.member) = session_user`,
+    values: [sought.map(({ name }) => name), sought.flatMap(({ oid }) => (oid === undefined ? [] : [oid]))],
+  };
 }
 
 export function readRoles(rows: Rows, sought: readonly Sought[]): (FoundRole | undefined)[] {
@@ -43,20 +46,63 @@ export function readRoles(rows: Rows, sought: readonly Sought[]): (FoundRole | u
   return sought.map(({ name, oid }) => (oid === undefined ? undefined : byOid.get(oid)) ?? byName.get(name));
 }
 
-/** Ends the sessions and says whose there were. The function, not the view: the view leaves out what belongs to a dropped role. */
+/**
+ * Ends the sessions of these roles and says whose there were. The function, not the view: the view leaves out what belongs to a dropped role.
+ * For the end of a message that has changed something.
+ */
 export function endSessions(of: readonly string[]): string {
-  return `SELECT usesysid::text AS oid, count(pg_catalog.pg_terminate_backend(pid))::int AS sessions
-    FROM pg_catalog.pg_stat_get_activity(NULL) WHERE usesysid = ANY (${oids(of)}) GROUP BY 1`;
+  return `SELECT usesysid::text AS oid, count(pg_terminate_backend(pid))::int AS sessions
+    FROM pg_stat_get_activity(NULL) WHERE usesysid = ANY (${oids(of)}) GROUP BY 1`;
 }
 
-export function countSessions(of: readonly string[]): string {
-  return `SELECT usesysid::text AS oid, count(*)::int AS sessions
-    FROM pg_catalog.pg_stat_get_activity(NULL) WHERE usesysid = ANY (${oids(of)}) GROUP BY 1`;
+/** What keeps a role from being dropped: what it owns or was granted, by database (none: shared by all of them), and prepared transactions. */
+export interface Tie {
+  database?: string;
+  /** The name of a prepared transaction. */
+  prepared?: string;
+}
+
+/** What there is of a role besides itself. */
+export interface Remains {
+  sessions: number;
+  ties: Tie[];
+}
+
+/** Sessions and ties of these roles, which may be gone themselves. `end` ends the sessions that it counts. */
+export function findRemains(of: readonly string[], { end }: { end: boolean }): Prepared {
+  return {
+    name: end ? 'end_and_find_remains' : 'find_remains',
+    text: `SELECT usesysid::text AS oid, count(${end ? 'pg_terminate_backend(pid)' : '*'})::int AS sessions, NULL::text AS database, NULL::text AS prepared
+        FROM pg_stat_get_activity(NULL) WHERE usesysid = ANY ($1::oid[]) GROUP BY 1
+      UNION ALL SELECT DISTINCT s.refobjid::text, 0, d.datname::text, NULL::text
+        FROM pg_shdepend s LEFT JOIN pg_database d ON d.oid = s.dbid
+        WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = ANY ($1::oid[]) AND s.classid <> 'pg_auth_members'::regclass
+      UNION ALL SELECT p.ownerid::text, 0, d.datname::text, p.gid
+        FROM pg_prepared_xact() p LEFT JOIN pg_database d ON d.oid = p.dbid WHERE p.ownerid = ANY ($1::oid[])`,
+    values: [[...of]],
+  };
+}
+
+export function readRemains(rows: Rows, of: readonly string[]): Remains[] {
+  const remains = new Map(of.map((oid): [string, Remains] => [oid, { sessions: 0, ties: [] }]));
+  for (const { oid, sessions, database, prepared } of rows) {
+    const one = remains.get(oid as string);
+    if (!one) continue;
+    if ((sessions as number) > 0) one.sessions = sessions as number;
+    else {
+      one.ties.push({
+        ...(database !== null && { database: database as string }),
+        ...(prepared !== null && { prepared: prepared as string }),
+      });
+    }
+  }
+  return of.map((oid) => remains.get(oid) as Remains);
 }
 
 /**
  * No login, no privileges, no session, in one transaction and one message. Sessions are ended in the same message as the role is altered: a
- * session that goes on changing its own password would win against the ALTER alone, time and again.
+ * session that goes on changing its own password would win against the ALTER alone, time and again. The last answer says whose sessions there
+ * still were once the transaction was over.
  */
 export function cutRoles(roles: readonly FoundRole[]): string {
   const members = new Map<string, string[]>();
@@ -72,47 +118,25 @@ export function cutRoles(roles: readonly FoundRole[]): string {
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([group, of]) => `REVOKE ${identifier(group)} FROM ${identifiers(of)}`),
     'COMMIT',
+    endSessions(roles.map(({ oid }) => oid)),
   ].join(';\n');
 }
 
-/** What keeps a role from being dropped: what it owns or was granted, by database (none: shared by all of them), and prepared transactions. */
-export interface Tie {
-  oid: string;
-  database?: string;
-  /** The name of a prepared transaction. */
-  prepared?: string;
-}
-
-export function findTies(of: readonly string[]): string {
-  const list = oids(of);
-  return `SELECT DISTINCT s.refobjid::text AS oid, d.datname::text AS database, NULL::text AS prepared
-      FROM pg_catalog.pg_shdepend s LEFT JOIN pg_catalog.pg_database d ON d.oid = s.dbid
-      WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND s.refobjid = ANY (${list})
-        AND s.classid <> 'pg_catalog.pg_auth_members'::pg_catalog.regclass
-    UNION ALL SELECT p.ownerid::text, d.datname::text, p.gid
-      FROM pg_catalog.pg_prepared_xact() p LEFT JOIN pg_catalog.pg_database d ON d.oid = p.dbid WHERE p.ownerid = ANY (${list})`;
-}
-
-export function readTies(rows: Rows): Map<string, Tie[]> {
-  const ties = new Map<string, Tie[]>();
-  for (const row of rows) {
-    const tie: Tie = { oid: row['oid'] as string };
-    if (row['database'] !== null) tie.database = row['database'] as string;
-    if (row['prepared'] !== null) tie.prepared = row['prepared'] as string;
-    ties.set(tie.oid, [...(ties.get(tie.oid) ?? []), tie]);
-  }
-  return ties;
-}
-
-export function dropRoles(roleNames: readonly string[], before: readonly string[]): string {
-  return ['BEGIN', ...before, `DROP ROLE IF EXISTS ${identifiers(roleNames)}`, 'COMMIT'].join(';\n');
+export function dropRoles(roles: readonly FoundRole[], before: readonly string[]): string {
+  return [
+    'BEGIN',
+    ...before,
+    `DROP ROLE IF EXISTS ${identifiers(roles.map(({ name }) => name))}`,
+    'COMMIT',
+    endSessions(roles.map(({ oid }) => oid)),
+  ].join(';\n');
 }
 
 /** Every role under this installation's names, and which of these managers made it. */
 export function listRoles(prefix: string, managers: readonly string[]): string {
-  return `SELECT r.oid::text, r.rolname, r.rolvaliduntil < pg_catalog.now() AS is_expired, (
-      SELECT u.rolname::text FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles u ON u.oid = m.member
+  return `SELECT r.oid::text, r.rolname, r.rolvaliduntil < now() AS is_expired, (
+      SELECT u.rolname::text FROM pg_auth_members m JOIN pg_roles u ON u.oid = m.member
       WHERE m.roleid = r.oid AND m.admin_option AND u.rolname = ANY (${names(managers)}) LIMIT 1
     ) AS manager
-    FROM pg_catalog.pg_roles r WHERE pg_catalog.starts_with(r.rolname, ${text(prefix)}) ORDER BY r.rolname`;
+    FROM pg_roles r WHERE starts_with(r.rolname, ${text(prefix)}) ORDER BY r.rolname`;
 }

@@ -113,7 +113,14 @@ async function readPem(path: string): Promise<string> {
   }
 }
 
-export interface Rows {
+/** A statement that a session keeps, so that it is planned once. */
+export interface Prepared {
+  name: string;
+  text: string;
+  values: unknown[];
+}
+
+interface Answer {
   rows: Record<string, unknown>[];
 }
 
@@ -121,7 +128,11 @@ export interface Rows {
  * Sends one text, which may hold several statements, and returns the rows of each. Values are in the text already (sql.ts): several statements in
  * one message are one round trip, and no step of ours lies between them.
  */
-export async function ask(client: pg.Client, sql: string, timeoutMs: number): Promise<Record<string, unknown>[][]> {
+export async function ask(
+  client: pg.Client,
+  sql: string | Prepared,
+  timeoutMs: number,
+): Promise<Record<string, unknown>[][]> {
   let timer: NodeJS.Timeout | undefined;
   try {
     const late = new Promise<never>((_, reject) => {
@@ -130,8 +141,8 @@ export async function ask(client: pg.Client, sql: string, timeoutMs: number): Pr
         reject(new BackendProblem('timeout', 'PostgreSQL did not answer in time'));
       }, timeoutMs);
     });
-    const results = (await Promise.race([client.query(sql), late])) as unknown as Rows | Rows[];
-    return (Array.isArray(results) ? results : [results]).map(({ rows }) => rows);
+    const answers = (await Promise.race([client.query(sql as string), late])) as unknown as Answer | Answer[];
+    return (Array.isArray(answers) ? answers : [answers]).map(({ rows }) => rows);
   } finally {
     clearTimeout(timer);
   }

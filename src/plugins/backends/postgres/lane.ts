@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { idTimeMs } from '../../../core/ids.js';
 import { type BackendDeps, BackendProblem, type Confirmation } from '../contract.js';
 import { Batches } from './batches.js';
 import type { FoundRole, Sought } from './catalogue.js';
@@ -13,7 +13,7 @@ import { untie } from './untie.js';
 
 const LOCK_MS_MAX = 1_000;
 const LOOKS_MAX = 100;
-const COLLECT_MS = 2;
+const COLLECT_MS = 8;
 /** Past it a manager is slow (docs/plugins/backends/postgres.md), and somebody should be told. */
 const LEASES_WELL = 300;
 
@@ -95,10 +95,12 @@ export class Lane {
   }
 }
 
-/** The lane of a lease, by its id alone: whoever plans it again plans the same, and many leases spread evenly. */
+/** Leases that come within this time are made, and revoked, by the same manager: in one batch, that is. */
+const TOGETHER_MS = 16;
+
+/** The lane of a lease, by its id alone, which holds when it was opened: whoever plans it again plans the same, and each lane has its turn. */
 export function laneFor(leaseId: string, lanes: readonly Lane[]): Lane {
-  const number = createHash('sha256').update(leaseId).digest().readUInt32BE();
-  return lanes[number % lanes.length] as Lane;
+  return lanes[Math.floor(idTimeMs(leaseId) / TOGETHER_MS) % lanes.length] as Lane;
 }
 
 function sessionsOf(config: PostgresConfig, manager: Manager, timeoutSeconds: number): Sessions {

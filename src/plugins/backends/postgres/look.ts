@@ -1,5 +1,5 @@
 import type { Confirmation } from '../contract.js';
-import { countSessions, findRoles, findTies, readRoles, readTies, type Sought, type Tie } from './catalogue.js';
+import { findRemains, findRoles, readRemains, readRoles, type Sought, type Tie } from './catalogue.js';
 import type { Sessions } from './sessions.js';
 
 /** Asks the catalogue and the server's list of sessions what is there of each of these roles. */
@@ -8,16 +8,14 @@ export async function lookFor(sessions: Sessions, sought: readonly Sought[]): Pr
   const roles = readRoles(roleRows ?? [], sought);
   const oids = sought.map(({ oid }, at) => roles[at]?.oid ?? oid);
   const known = oids.filter((oid) => oid !== undefined);
-  const [sessionRows, tieRows] = await sessions.ask(`${countSessions(known)};\n${findTies(known)}`);
-  const alive = new Map((sessionRows ?? []).map((row) => [row['oid'], row['sessions'] as number]));
-  const ties = readTies(tieRows ?? []);
-  return sought.map((_, at) => {
-    const [role, oid] = [roles[at], oids[at] ?? ''];
-    const count = alive.get(oid) ?? 0;
+  const [rows] = await sessions.ask(findRemains(known, { end: false }));
+  const remains = new Map(readRemains(rows ?? [], known).map((one, at) => [known[at], one]));
+  return oids.map((oid, at) => {
+    const role = roles[at];
+    const { sessions: count, ties: left } = remains.get(oid) ?? { sessions: 0, ties: [] };
     if (role?.mayLogIn) return there('the role may log in');
     if (count > 0) return there(`it has ${count} session${count === 1 ? '' : 's'}`);
     if (role && role.groups.length > 0) return there(`the role is in ${role.groups.length} groups`);
-    const left = ties.get(oid) ?? [];
     if (!role && left.length === 0) return { state: 'gone' };
     return { state: 'gone', residue: describe(role !== undefined, left) };
   });

@@ -19,7 +19,7 @@ export interface NewRole {
  * CREATE ROLE first, groups last: granting one locks its row until the end, and what comes after it would be done under that lock. Groups
  * in order, so that two transactions never wait for each other. `IN ROLE` would let the holder SET ROLE to the group and leave behind what it makes there.
  *
- * Answers, last but two: the roles' names and oids; last but one but one row: how many roles this manager has.
+ * Its last answer but two: the roles' names and oids.
  */
 export function makeRoles(roles: readonly NewRole[], deadlineMs: EpochMs, creation: readonly string[]): string {
   const members = new Map<string, string[]>();
@@ -37,7 +37,6 @@ export function makeRoles(roles: readonly NewRole[], deadlineMs: EpochMs, creati
       ),
     ...roles.flatMap((role) => creation.map((template) => fillTemplate(template, templateValues(role)))),
     `SELECT oid::text, rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (${names(roles.map(({ name }) => name))})`,
-    COUNT_OWN_ROLES,
     refuseAfter(deadlineMs),
     'COMMIT',
   ].join(';\n');

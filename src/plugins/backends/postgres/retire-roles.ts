@@ -4,22 +4,24 @@ import { Batches } from './batches.js';
 import {
   cutRoles,
   dropRoles,
-  endSessions,
   type FoundRole,
+  findRemains,
   findRoles,
-  findTies,
+  type Remains,
+  readRemains,
   readRoles,
-  readTies,
   type Sought,
   type Tie,
 } from './catalogue.js';
 import { isTransient, problemOf, sqlStateOf } from './problems.js';
-import { IN_FLIGHT_MAX, type Sessions } from './sessions.js';
+import { IN_FLIGHT_MAX, type Rows, type Sessions } from './sessions.js';
 import { identifier, text } from './sql.js';
 import { fillTemplate } from './templates.js';
 
 const BATCH_MAX = 100;
 const COLLECT_MS = 2;
+/** Once nothing of the role can do anything, its end may wait for more company. */
+const PATIENT_COLLECT_MS = 8;
 /** A login that passed its check before the role was barred shows up within this time. */
 const SCAN_GAP_MS = 200;
 /** A session that was told to end is gone in about this time. */
@@ -36,9 +38,9 @@ export class RoleRetirer {
   readonly #sessions: Sessions;
   readonly #untie: (role: FoundRole, ties: Tie[]) => Promise<boolean>;
   readonly #onResidue: (role: FoundRole, reason: string) => void;
-  readonly #cuts: Batches<Sought, FoundRole | undefined>;
-  readonly #scans: Batches<string, number>;
-  readonly #drops: Batches<FoundRole, undefined>;
+  readonly #cuts: Batches<Sought, { role?: FoundRole; sessions: number }>;
+  readonly #scans: Batches<string, Remains>;
+  readonly #drops: Batches<FoundRole, { sessions: number }>;
   readonly #revocation: readonly string[];
 
   constructor(
@@ -53,98 +55,91 @@ export class RoleRetirer {
     this.#sessions = sessions;
     this.#untie = settings.untie;
     this.#revocation = settings.revocation;
-    const batches = <Item, Result>(run: (items: Item[]) => Promise<Result[]>) =>
+    const batches = <Item, Result>(run: (items: Item[]) => Promise<Result[]>, collectMs = COLLECT_MS) =>
       new Batches<Item, Result>({
         max: BATCH_MAX,
-        collectMs: COLLECT_MS,
+        collectMs,
         inFlightMax: IN_FLIGHT_MAX,
         run: (items) => this.#again(() => run(items), items.length === 1),
         mayBeOne: (error) => sqlStateOf(error) !== undefined,
       });
     this.#cuts = batches((items) => this.#cut(items));
-    this.#scans = batches((items) => this.#scan(items));
-    this.#drops = batches((items) => this.#drop(items));
+    this.#scans = batches((items) => this.#scan(items), PATIENT_COLLECT_MS);
+    this.#drops = batches((items) => this.#drop(items), PATIENT_COLLECT_MS);
   }
 
   /** Does nothing when there is nothing. What cannot be dropped, but can do nothing any more, is left: whoever confirms will see it. */
   async retire(sought: Sought, signal: AbortSignal): Promise<void> {
     try {
-      const role = await this.#cuts.add(sought);
+      const { role, sessions } = await this.#cuts.add(sought);
       const oid = role?.oid ?? sought.oid;
       if (oid === undefined) return;
-      await this.#untilNoSession(oid, signal);
-      if (!role) return;
-      await this.#drops.add(role);
-      if ((await this.#scans.add(oid)) > 0) await this.#untilNoSession(oid, signal);
+      const ties = await this.#untilNoSession(oid, sessions, signal);
+      if (!role || (ties.length > 0 && !(await this.#untie(role, ties)))) return;
+      const left = await this.#drops.add(role);
+      if (left.sessions > 0) await this.#untilNoSession(oid, left.sessions, signal);
     } catch (error) {
       throw problemOf(error, 'revoke a role');
     }
   }
 
-  async #cut(sought: Sought[]): Promise<(FoundRole | undefined)[]> {
+  async #cut(sought: Sought[]): Promise<{ role?: FoundRole; sessions: number }[]> {
     const [rows] = await this.#sessions.ask(findRoles(sought));
     const roles = readRoles(rows ?? [], sought);
-    const there = roles.filter((role) => role !== undefined);
-    const alive = there.filter(({ mayLogIn, groups }) => mayLogIn || groups.length > 0);
-    if (alive.length === 0) return roles;
+    const alive = roles.filter(
+      (role) => role !== undefined && (role.mayLogIn || role.groups.length > 0),
+    ) as FoundRole[];
+    const sessions = alive.length > 0 ? await this.#cutAlive(alive) : new Map<string, number>();
+    // Of a role that was cut before, and of one that is gone, nothing is known yet: as good as one session.
+    return roles.map((role) => (role ? { role, sessions: sessions.get(role.oid) ?? 1 } : { sessions: 1 }));
+  }
+
+  async #cutAlive(roles: FoundRole[]): Promise<Map<string, number>> {
+    let answers: Rows[];
     try {
-      await this.#sessions.ask(cutRoles(alive));
+      answers = await this.#sessions.ask(cutRoles(roles));
     } catch (error) {
-      const [only, ...others] = alive;
+      const [only, ...others] = roles;
       if (!only || others.length > 0 || sqlStateOf(error) !== LOCKED) throw error;
       // Its sessions are ended, so what still holds a lock on the role itself is a transaction that it prepared.
-      const [ties] = await this.#sessions.ask(findTies([only.oid]));
-      const prepared =
-        readTies(ties ?? [])
-          .get(only.oid)
-          ?.filter((tie) => tie.prepared !== undefined) ?? [];
+      const [remains] = await this.#scan([only.oid]);
+      const prepared = remains?.ties.filter((tie) => tie.prepared !== undefined) ?? [];
       if (prepared.length === 0 || !(await this.#untie(only, prepared))) throw error;
-      await this.#sessions.ask(cutRoles(alive));
+      answers = await this.#sessions.ask(cutRoles(roles));
     }
-    return roles;
+    return countsOf(answers, roles);
   }
 
-  async #untilNoSession(oid: string, signal: AbortSignal): Promise<void> {
-    for (let empty = 0; empty < 2; ) {
+  /** Until two looks apart find none; `sessions` is what the first found. Returns what else the last one found. */
+  async #untilNoSession(oid: string, sessions: number, signal: AbortSignal): Promise<Tie[]> {
+    let last: Remains = { sessions, ties: [] };
+    for (let empty = sessions > 0 ? 0 : 1; empty < 2; ) {
       if (signal.aborted) throw new BackendProblem('timeout', 'The role’s sessions did not end in time');
-      const sessions = await this.#scans.add(oid);
-      empty = sessions > 0 ? 0 : empty + 1;
-      if (empty < 2) await delay(sessions > 0 ? ENDING_MS : SCAN_GAP_MS);
+      await delay(last.sessions > 0 ? ENDING_MS : SCAN_GAP_MS);
+      last = await this.#scans.add(oid);
+      empty = last.sessions > 0 ? 0 : empty + 1;
     }
+    return last.ties;
   }
 
-  /** Ends the sessions of many, and says for each how many it still had. */
-  async #scan(oids: string[]): Promise<number[]> {
-    const [rows] = await this.#sessions.ask(endSessions(oids));
-    const counts = new Map((rows ?? []).map((row) => [row['oid'], row['sessions'] as number]));
-    return oids.map((oid) => counts.get(oid) ?? 0);
+  async #scan(oids: string[]): Promise<Remains[]> {
+    const [rows] = await this.#sessions.ask(findRemains(oids, { end: true }));
+    return readRemains(rows ?? [], oids);
   }
 
-  async #drop(roles: FoundRole[]): Promise<undefined[]> {
-    const [rows] = await this.#sessions.ask(findTies(roles.map(({ oid }) => oid)));
-    const ties = readTies(rows ?? []);
-    const free: FoundRole[] = [];
-    for (const role of roles) {
-      const own = ties.get(role.oid);
-      if (!own || (await this.#untie(role, own))) free.push(role);
+  async #drop(roles: FoundRole[]): Promise<{ sessions: number }[]> {
+    const before = roles.flatMap(({ name }) =>
+      this.#revocation.map((template) => fillTemplate(template, { role: identifier(name), role_text: text(name) })),
+    );
+    try {
+      const sessions = countsOf(await this.#sessions.ask(dropRoles(roles, before)), roles);
+      return roles.map(({ oid }) => ({ sessions: sessions.get(oid) ?? 0 }));
+    } catch (error) {
+      const [only, ...others] = roles;
+      if (!only || others.length > 0 || isTransient(error) || sqlStateOf(error) === undefined) throw error;
+      this.#onResidue(only, problemOf(error, 'drop a role').message);
+      return [{ sessions: 0 }];
     }
-    if (free.length > 0) {
-      const before = free.flatMap(({ name }) =>
-        this.#revocation.map((template) => fillTemplate(template, { role: identifier(name), role_text: text(name) })),
-      );
-      try {
-        await this.#sessions.ask(
-          dropRoles(
-            free.map(({ name }) => name),
-            before,
-          ),
-        );
-      } catch (error) {
-        if (roles.length > 1 || isTransient(error) || sqlStateOf(error) === undefined) throw error;
-        this.#onResidue(free[0] as FoundRole, problemOf(error, 'drop a role').message);
-      }
-    }
-    return roles.map(() => undefined);
   }
 
   /** What ran into another transaction is tried again; a batch only once, since its single items come next. */
@@ -158,4 +153,11 @@ export class RoleRetirer {
       }
     }
   }
+}
+
+/** The last answer counts the sessions of these roles. */
+function countsOf(answers: Rows[], roles: readonly FoundRole[]): Map<string, number> {
+  const counts = new Map(roles.map(({ oid }) => [oid, 0]));
+  for (const { oid, sessions } of answers.at(-1) ?? []) counts.set(oid as string, sessions as number);
+  return counts;
 }

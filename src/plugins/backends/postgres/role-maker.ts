@@ -9,8 +9,10 @@ import { isTransient, problemOf, sqlStateOf } from './problems.js';
 import { IN_FLIGHT_MAX, type Sessions } from './sessions.js';
 import { TOO_LATE } from './sql.js';
 
-const BATCH_MAX = 16;
+/** Roles of one transaction. */
+export const BATCH_MAX = 16;
 const COLLECT_MS = 2;
+const COUNT_EVERY_MS = 1_000;
 const BACK_OFF_MS = 10;
 
 /** A role to make. Times are this broker's. */
@@ -31,6 +33,7 @@ export class RoleMaker {
   readonly #clock: Clock;
   readonly #statements: PostgresConfig['statements'];
   readonly #onCounted: (live: number) => void;
+  #countedAtMs = Number.NEGATIVE_INFINITY;
   readonly #batches: Batches<RoleOrder, string | BackendProblem>;
 
   constructor(
@@ -90,9 +93,9 @@ export class RoleMaker {
     for (let attempt = 1; ; attempt++) {
       try {
         const answers = await this.#sessions.ask((serverMs) => this.#sql(orders, serverMs));
-        // Before them: the roles; after them: the deadline again, and COMMIT.
-        const [made, counted] = answers.slice(-4, -2);
-        this.#onCounted(Number(counted?.[0]?.['live'] ?? 0));
+        // After it come the deadline again, and COMMIT.
+        const made = answers.at(-3);
+        if (performance.now() - this.#countedAtMs > COUNT_EVERY_MS) void this.#count().catch(() => undefined);
         return new Map((made ?? []).map((row) => [row['rolname'] as string, row['oid'] as string]));
       } catch (error) {
         const late = orders.some((order) => this.#lateness(order) !== undefined);
@@ -113,8 +116,9 @@ export class RoleMaker {
     return signal.aborted || this.#clock.now() >= deadlineMs ? tooLate() : undefined;
   }
 
-  /** So many roles this manager has. */
-  async count(): Promise<void> {
+  /** How many roles this manager has: now and then, since asking costs as much as making one. */
+  async #count(): Promise<void> {
+    this.#countedAtMs = performance.now();
     const [rows] = await this.#sessions.ask(COUNT_OWN_ROLES);
     this.#onCounted(Number(rows?.[0]?.['live'] ?? 0));
   }

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { BackendProblem } from '../contract.js';
-import { ask, cut } from './connect.js';
+import { ask, cut, type Prepared } from './connect.js';
 import { problemOf, sqlStateOf } from './problems.js';
 
 /** So many batches of one lane and purpose are in flight at a time, and so many sessions it has for them. */
@@ -40,12 +40,12 @@ export class Sessions {
    * Asks in one message. `sql` is told what the server's clock shows at least now, so that ends and deadlines are in its time, and on the early side.
    * Throws what pg throws: whoever asks knows what it was about.
    */
-  async ask(sql: string | ((serverMs: number) => string)): Promise<Rows[]> {
+  async ask(sql: string | Prepared | ((serverMs: number) => string)): Promise<Rows[]> {
     const session = await this.#take();
     let isUsable = false;
     try {
       const now = session.serverMs + (performance.now() - session.heardAtMs);
-      const rows = await ask(session.client, typeof sql === 'string' ? sql : sql(now), this.#timeoutMs);
+      const rows = await ask(session.client, typeof sql === 'function' ? sql(now) : sql, this.#timeoutMs);
       isUsable = true;
       return rows;
     } catch (error) {
