@@ -3,7 +3,7 @@ import { newId } from '../../../src/core/ids.js';
 import type { OperationalEvent } from '../../../src/core/observe.js';
 import { Secret } from '../../../src/core/secret.js';
 import { systemClock } from '../../../src/core/time.js';
-import type { Backend, BackendDeps, Credential, Issued } from '../../../src/plugins/backends/contract.js';
+import type { Backend, BackendDeps, Credential, Found, Issued } from '../../../src/plugins/backends/contract.js';
 import { postgresConfig } from '../../../src/plugins/backends/postgres/config.js';
 import { postgres } from '../../../src/plugins/backends/postgres.js';
 import { DATABASE, GROUP, type TestServer } from './server.js';
@@ -71,6 +71,11 @@ export function openWorld(server: TestServer, config: Record<string, unknown> = 
     issue,
     revoke: (credential: Credential) => backend.revoke(credential, AbortSignal.timeout(15_000)),
     confirm: (credential: Credential) => backend.confirm(credential, AbortSignal.timeout(5_000)),
+    async find(): Promise<Found[]> {
+      const found: Found[] = [];
+      for await (const one of backend.find(AbortSignal.timeout(5_000))) found.push(one);
+      return found;
+    },
     check: (settings: Record<string, unknown> = SETTINGS) =>
       backend.check({ name: 'orders', settings }, AbortSignal.timeout(15_000)),
     logIn: ({ data }: Given) =>
