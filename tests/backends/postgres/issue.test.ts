@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { credentialName } from '../../../src/core/credential.js';
+import { newId } from '../../../src/core/ids.js';
 import { BackendProblem } from '../../../src/plugins/backends/contract.js';
 import { DATABASE, GROUP, OTHER_GROUP, startServer, type TestServer } from './server.js';
 import { INSTALLATION, openWorld, SETTINGS, stateOf, until } from './world.js';
@@ -174,10 +175,18 @@ describe('many at a time', () => {
     expect(row?.['many']).toBeLessThanOrEqual(16);
   });
 
-  it('are spread over the managers', async () => {
-    const given = await Promise.all(Array.from({ length: 64 }, () => world.issue()));
-    const counts = server.managers.map(({ user }) => given.filter(({ handle }) => handle['manager'] === user).length);
-    expect(Math.min(...counts)).toBeGreaterThanOrEqual(16);
+  it('go to the same manager when they come together, and to each in turn over time', () => {
+    const managerOf = (atMs: number) => {
+      return world.backend.plan({ leaseId: newId('lse', 'a', atMs), settings: SETTINGS })['manager'];
+    };
+    const base = Date.now() - (Date.now() % 32);
+    expect(new Set([0, 5, 15].map((afterMs) => managerOf(base + afterMs))).size).toBe(1);
+    const counts = new Map<string | undefined, number>();
+    for (let afterMs = 0; afterMs < 3_200; afterMs += 8) {
+      const manager = managerOf(base + afterMs);
+      counts.set(manager, (counts.get(manager) ?? 0) + 1);
+    }
+    expect([...counts.values()]).toEqual([200, 200]);
   });
 
   it('do not stumble over others who grant on all tables meanwhile, nor over each other’s groups in any order', async () => {

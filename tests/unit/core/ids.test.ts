@@ -1,4 +1,4 @@
-import { isId, newId, parseId } from '../../../src/core/ids.js';
+import { idTimeMs, isId, newId, parseId } from '../../../src/core/ids.js';
 
 const NOW_MS = 1_795_382_752_123;
 
@@ -12,6 +12,14 @@ it('ids sort by the time they were made at', () => {
   const times = [0, 1, NOW_MS - 1, NOW_MS, NOW_MS + 1, 2 ** 47];
   const ids = times.map((atMs) => newId('lse', 'a', atMs));
   expect([...ids].sort()).toEqual(ids);
+});
+
+it.each([0, 1, NOW_MS, 2 ** 47, 2 ** 48 - 1])('an id made at %d says so', (atMs) => {
+  expect(idTimeMs(newId('lse', 'eu1', atMs))).toBe(atMs);
+});
+
+it.each(['', 'lse_a_', 'x'.repeat(40)])('%j is no id and was made at no time', (text) => {
+  expect(idTimeMs(text)).toBe(0);
 });
 
 it('it is a UUID of version 7 in base 32: the time in front, version and variant in their places', () => {
