@@ -61,15 +61,16 @@ export class TokenRecords {
 
   encode(lease: LeaseRecord): TokenRow {
     const profile = JSON.stringify(profileOf(lease));
+    const profileHash = this.#hash(profile);
     const value = [
       `${lease.state === 'active' ? 'a' : 'r'}-${lease.expiresAtMs}`,
-      this.#hash(profile),
+      profileHash,
       lease.position,
       lease.path.map((id) => this.#shorten(id)).join(','),
       lease.generations.join(','),
       lease.createdAtMs === timeOf(lease.id) ? '' : lease.createdAtMs,
     ].join('|');
-    return { field: fieldOf(lease.id), value, profileHash: this.#hash(profile), profile };
+    return { field: fieldOf(lease.id), value, profileHash, profile };
   }
 
   /** The profile's hash in a row: what has to be known before it can be decoded. */
