@@ -8,6 +8,7 @@ const EXPOSES = [
   'src/main/cli/run.ts',
   'src/main/cli/token.ts',
   'src/plugins/backends/oauth.ts',
+  'src/plugins/backends/oauth/tokens.ts',
   'src/plugins/backends/oauth/upstream.ts',
   'src/plugins/backends/postgres.ts',
   'src/plugins/backends/postgres/check.ts',

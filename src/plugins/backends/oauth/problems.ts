@@ -1,4 +1,4 @@
-import { ResponseBodyError, WWWAuthenticateChallengeError } from 'oauth4webapi';
+import { ResponseBodyError } from 'oauth4webapi';
 import { BackendProblem, type BackendProblemKind } from '../contract.js';
 
 /** What the error codes of RFC 6749, 7009, 8693 and 8707 mean to us. Any other code is shown as none: a code is text from outside. */
@@ -33,17 +33,15 @@ export function refusalOf(error: unknown, what: string): BackendProblem {
       },
     );
   }
-  if (error instanceof WWWAuthenticateChallengeError) {
-    return new BackendProblem('forbidden', `the upstream refused ${what}: it does not accept who we are`, {
-      isSure: true,
-    });
-  }
   const status = statusOf(error);
   if (status === undefined) return new BackendProblem('failed', `the upstream’s answer to ${what} makes no sense`);
   return new BackendProblem(kindOfStatus(status), `the upstream answered ${status} to ${what}`, {
-    isSure: status === 404,
+    isSure: REFUSED.has(status),
   });
 }
+
+/** Whoever answers so has made nothing. */
+const REFUSED = new Set([401, 403, 404, 405]);
 
 function kindOfStatus(status: number): BackendProblemKind {
   if (status === 401 || status === 403) return 'forbidden';

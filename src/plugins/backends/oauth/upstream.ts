@@ -5,6 +5,7 @@ import { type BackendDeps, BackendProblem } from '../contract.js';
 import type { OauthConfig, OauthSettings } from './config.js';
 import type { UpstreamFetch } from './fetch.js';
 import { isUnsupportedType, refusalOf } from './problems.js';
+import { type TokenAnswer, unfit } from './tokens.js';
 
 const METADATA_LIFE_MS = 600_000;
 const JWT_TYPE = 'urn:ietf:params:oauth:token-type:jwt';
@@ -23,15 +24,6 @@ export interface TokenOrder {
   leaseId?: string;
   claims?: Readonly<Record<string, unknown>>;
   signal: AbortSignal;
-}
-
-/** Tokens that were given, whatever else is wrong with the answer: what is there has to be taken back. */
-export interface TokenAnswer {
-  accessToken: Secret<string>;
-  refreshToken?: Secret<string>;
-  expiresInSeconds?: number;
-  scope?: string;
-  problem?: BackendProblem;
 }
 
 /** One authorization server, as a client of it. All calls go where configuration or metadata says, as they are known then, and nowhere else. */
@@ -229,7 +221,7 @@ export class Upstream {
         ...given,
         ...(expiresInSeconds !== undefined && { expiresInSeconds }),
         ...(scope !== undefined && { scope }),
-        ...(type !== 'bearer' && { problem: unusable('is bound to a key that no agent has') }),
+        ...(type !== 'bearer' && { problem: unfit('is bound to a key that no agent has') }),
       };
     } catch (error) {
       if (!given) throw error;
@@ -251,10 +243,6 @@ async function tokensIn(response: Response): Promise<Pick<TokenAnswer, 'accessTo
   if (typeof access !== 'string' || access === '') return undefined;
   const hasRefresh = typeof refresh === 'string' && refresh !== '';
   return { accessToken: new Secret(access), ...(hasRefresh && { refreshToken: new Secret(refresh) }) };
-}
-
-export function unusable(what: string): BackendProblem {
-  return new BackendProblem('misconfigured', `the upstream’s token ${what}`);
 }
 
 function wrongMetadata(what: string): BackendProblem {
