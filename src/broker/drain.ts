@@ -1,5 +1,6 @@
-import { deadBecause } from '../core/lease.js';
+import { deadBecause, type LeaseRecord } from '../core/lease.js';
 import { isTerminal } from '../core/task.js';
+import { hurry } from './hurry.js';
 import type { Parts } from './parts.js';
 import { systemRecord } from './refusal.js';
 
@@ -30,21 +31,26 @@ async function moveLeases(parts: Parts, taskId: string, reason: string): Promise
   let cursor: string | undefined;
   do {
     const page = await parts.views.leases({ task: taskId, ...(cursor !== undefined && { cursor }), limit: PAGE });
-    const dead: string[] = [];
+    const dead: LeaseRecord[] = [];
     for (const lease of page.items) {
       const above =
         lease.state === 'active' || lease.state === 'pending' ? await parts.views.leaseWithAbove(lease.id) : undefined;
       const because = above && deadBecause(above.lease, { ...above, revoked: false }, parts.clock.now());
       // A token that expired needs nobody; a credential is gone when its backend says so, whatever the time is.
-      if (because !== undefined && (because !== 'expired' || lease.kind === 'credential')) dead.push(lease.id);
+      if (because !== undefined && (because !== 'expired' || lease.kind === 'credential')) dead.push(lease);
     }
     if (dead.length > 0) {
       await parts.ledger.revokeLeases({
-        leaseIds: dead,
+        leaseIds: dead.map(({ id }) => id),
         reason,
         nowMs: parts.clock.now(),
-        audit: systemRecord(parts, 'leases.revoked', { task: taskId, reasons: [reason], detail: { leases: dead } }),
+        audit: systemRecord(parts, 'leases.revoked', {
+          task: taskId,
+          reasons: [reason],
+          detail: { leases: dead.map(({ id }) => id) },
+        }),
       });
+      hurry(parts, dead);
     }
     cursor = page.cursor;
   } while (cursor !== undefined);

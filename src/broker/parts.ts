@@ -54,6 +54,8 @@ export interface BrokerSettings {
   dpopNonceRequired: boolean;
   judgeWithinMs: number;
   judgeBundleWithinMs: number;
+  /** Share of the credentials that are not sensitive which are tried after they were revoked; sensitive ones always are. */
+  probeShare: number;
 }
 
 export interface ActivePolicies {

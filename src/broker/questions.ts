@@ -1,6 +1,7 @@
 import type { Principal, WorkloadDeclaration } from '../core/agent.js';
-import type { Bundle, Resource } from '../core/bundle.js';
+import type { Bundle, Resource, SecretDeclaration } from '../core/bundle.js';
 import { effectiveContext } from '../core/context.js';
+import type { Revocability } from '../core/credential.js';
 import type { Decision, PolicyEntity } from '../core/decision.js';
 import { nameOf } from '../core/identity.js';
 import { strictest } from '../core/limits.js';
@@ -66,6 +67,12 @@ export function toolEntity(tool: string, resource: Resource): PolicyEntity {
   };
 }
 
+/** A secret as policy's resource: how well it can be taken back is its backend's word. */
+export function secretEntity(secret: SecretDeclaration, revocability: Revocability): PolicyEntity {
+  const { name, backend, sensitivity } = secret;
+  return { type: 'Secret', id: name, attributes: { name, backend, sensitivity, revocability: revocability.kind } };
+}
+
 /** What policy sees of a task: its own charter under the effective context of its path. */
 export function taskView(tasks: readonly TaskRecord[], bundle: Bundle): Record<string, unknown> {
   const own = tasks[tasks.length - 1] as TaskRecord;
@@ -85,35 +92,49 @@ export function taskView(tasks: readonly TaskRecord[], bundle: Bundle): Record<s
   };
 }
 
-export interface MintCircumstances {
+export interface Circumstances {
   tasks: readonly TaskRecord[];
   bundle: Bundle;
   /** The agent's declared environment; what an orchestrator's task says of its own comes first. */
   environment: string;
-  resource: Resource;
   binding: 'none' | 'dpop' | 'mtls';
   proof: string;
   ttlSecondsRequested: number;
   onBehalfOf: { subject: string; proven: boolean } | undefined;
+}
+
+export interface MintCircumstances extends Circumstances {
+  resource: Resource;
   delegator: { agent: string; tools: string[] } | undefined;
 }
 
 /** The circumstances of a mint or a delegation, the same for every tool asked for. */
 export function mintContext(of: MintCircumstances): Record<string, unknown> {
+  return {
+    ...situation(of, of.resource.sensitivity),
+    audience: of.resource.resource,
+    enforcement: of.resource.enforcement,
+    ...(of.delegator && { delegator: of.delegator }),
+  };
+}
+
+/** The circumstances of handing a secret to an agent. */
+export function readContext(of: Circumstances, secret: SecretDeclaration): Record<string, unknown> {
+  return situation(of, secret.sensitivity);
+}
+
+function situation(of: Circumstances, sensitivity: string): Record<string, unknown> {
   const said = effectiveContext(of.tasks, of.bundle.taskTypes);
   // What an agent says of the task it opened for itself is untrusted: its declared environment counts.
   const environment = of.tasks.some((task) => task.selfOpened) ? undefined : said['environment'];
   return {
     task: taskView(of.tasks, of.bundle),
     environment: typeof environment === 'string' ? environment : of.environment,
-    dataSensitivity: stricterSensitivity(of.resource.sensitivity, said['data_sensitivity']),
-    audience: of.resource.resource,
-    enforcement: of.resource.enforcement,
+    dataSensitivity: stricterSensitivity(sensitivity, said['data_sensitivity']),
     binding: of.binding,
     proof: of.proof,
     ttlSecondsRequested: of.ttlSecondsRequested,
     ...(of.onBehalfOf && { onBehalfOf: of.onBehalfOf }),
-    ...(of.delegator && { delegator: of.delegator }),
   };
 }
 

@@ -2,6 +2,7 @@ import type { LeaseRecord } from '../core/lease.js';
 import type { TaskRecord } from '../core/task.js';
 import type { EpochMs } from '../core/time.js';
 import type { PreparedPolicy } from '../plugins/policy/contract.js';
+import { hurry } from './hurry.js';
 import { judge } from './judge.js';
 import type { Parts } from './parts.js';
 import { systemRecord } from './refusal.js';
@@ -134,6 +135,7 @@ async function revokeWhatFails(
         }),
       });
       if (outcome.stale) settled = false;
+      else hurry(parts, [judged.lease]);
     });
   }
   return settled;
@@ -155,6 +157,10 @@ async function revokeUnjudged(parts: Parts, { task }: Which, unjudged: readonly 
       detail: { leases: leaseIds },
     }),
   });
+  hurry(
+    parts,
+    unjudged.map(({ lease }) => lease),
+  );
 }
 
 /** Page by page. Past the deadline nothing more is looked up: what is listed is what dies. */

@@ -87,7 +87,7 @@ export async function recordingRefusals<T>(
 
 /** The same answer for what is not there and what is not yours. */
 export function notFound(
-  what: 'task' | 'lease' | 'revocation' | 'lock' | 'record' | 'key' | 'backend',
+  what: 'task' | 'lease' | 'revocation' | 'lock' | 'record' | 'key' | 'secret' | 'backend',
   reason?: string,
 ): BrokerError {
   return new BrokerError('not_found', `There is no such ${what}, or it is not yours.`, reason ? { reason } : {});

@@ -3,6 +3,7 @@ import { isBefore, ORIGIN } from '../core/position.js';
 import { type Selector, selects } from '../core/selector.js';
 import type { EpochMs } from '../core/time.js';
 import type { RevocationHit } from '../state/stores.js';
+import { hurry } from './hurry.js';
 import type { Parts } from './parts.js';
 import { systemRecord } from './refusal.js';
 
@@ -36,6 +37,7 @@ export async function runRevocation(parts: Parts, id: string): Promise<void> {
           detail: { revocation: id, leases: hits.map((lease) => lease.id) },
         }),
       });
+      hurry(parts, hits);
     }
     const done = page.cursor === undefined;
     await parts.ledger.advanceRevocation({

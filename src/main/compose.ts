@@ -4,6 +4,7 @@ import { ensureKeys } from '../broker/rotate-keys.js';
 import type { Observe } from '../core/observe.js';
 import { selectorHash } from '../core/selector.js';
 import { type Clock, systemClock } from '../core/time.js';
+import { guardBackends } from '../plugins/backends/guard.js';
 import { openBackends } from '../plugins/backends/open.js';
 import { createIdentity } from '../plugins/identity/identity.js';
 import { bundleFormat } from '../plugins/policy/bundle.js';
@@ -62,13 +63,14 @@ export async function compose(
   const cellKey = await closing([() => stores.close(), () => bundles.close()], () => stores.views.cellKey());
   const signer = localSigner();
   const keys = keyRing(stores.views);
-  const backends = await closing([() => stores.close(), () => bundles.close()], () =>
+  const opened = await closing([() => stores.close(), () => bundles.close()], () =>
     openBackends(
       config.backends,
       backendDeps({ rootKey: given.rootKey, cellKey, settings, clock, observe, signer, keys }),
     ),
   );
   const policies = activePolicies({ views: stores.views, format: bundleFormat, engine: policyEngine, observe });
+  const backends = guardBackends(opened, { clock, observe });
   const parts: Parts = {
     settings,
     clock,
@@ -136,5 +138,6 @@ function settingsOf(config: Config): BrokerSettings {
     dpopNonceRequired: tokens.dpop_nonce_required,
     judgeWithinMs: tasks.judge_within_seconds * 1000,
     judgeBundleWithinMs: tasks.judge_bundle_within_seconds * 1000,
+    probeShare: config.backends_probe_share,
   };
 }

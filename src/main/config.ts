@@ -92,6 +92,14 @@ export const configSchema = z.strictObject({
   backends: backendsConfig
     .default({})
     .describe('Where credentials come from: a name of your own, and what is behind it (docs/plugins/backends).'),
+  backends_probe_share: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.05)
+    .describe(
+      'Share of credentials for secrets that are not sensitive which are tried once they were revoked; sensitive ones always are.',
+    ),
   bundle: z
     .strictObject({
       dir: file

@@ -8,19 +8,21 @@ import type { Job, JobName, Schedule } from './stores.js';
 
 type Handle = (job: Job) => Promise<void>;
 
-/** Queues: work that somebody waits for does not queue behind work that takes long. Each has its own workers in a process. */
-const LANES = {
-  drain: { jobs: ['drain-task', 'watch-task'], concurrency: 8 },
-  judge: { jobs: ['re-evaluate-task', 're-evaluate-bundle'], concurrency: 4 },
-  revoke: { jobs: ['run-revocation'], concurrency: 2 },
-  retire: { jobs: ['retire-credential'], concurrency: 16 },
-} as const satisfies Record<string, { jobs: readonly JobName[]; concurrency: number }>;
+/** Work that somebody waits for does not queue behind work that takes long. */
+const LANE_OF: Record<JobName, string> = {
+  'drain-task': 'drain',
+  'watch-task': 'drain',
+  're-evaluate-task': 'judge',
+  're-evaluate-bundle': 'judge',
+  'run-revocation': 'revoke',
+  'retire-credential': 'retire',
+};
 
-type LaneName = keyof typeof LANES;
+/** How much of each lane a process does at a time; `retire` is for backends that this process does not have. */
+const CONCURRENCY = { drain: 8, judge: 4, revoke: 2, retire: 4 };
 
-const LANE_OF = new Map<string, LaneName>(
-  (Object.keys(LANES) as LaneName[]).flatMap((lane) => LANES[lane].jobs.map((job) => [job, lane] as const)),
-);
+/** One lane for each backend, so that one that is slow or broken starves no other. */
+const laneOf = ({ name, backend }: Job) => `${LANE_OF[name]}${backend === undefined ? '' : `@${backend}`}`;
 
 const PAGE = 500;
 /** What the sweeper takes comes back after this, should its taker die. */
@@ -39,12 +41,20 @@ const ERRORS_PER_SECOND_MAX = 10;
 const BACK_OFF_MS = 5_000;
 const BACK_OFF_MS_MAX = 30_000;
 const ADDS_WAITING_MAX = 10_000;
+/** What does not fit is taken again when its claim is over. */
+const SWEPT_WAITING_MAX = 20_000;
 
-/** One queue's worker in this process, replaceable. */
+/**
+ * One queue's hands in this process: a worker (replaceable) for jobs, which somebody waits for, and as many hands for what the sweeper brought.
+ * Neither waits for the other: what is swept may be a hundred thousand at once.
+ */
 interface Lane {
-  name: LaneName;
+  name: string;
+  concurrency: number;
   queue: Queue;
   worker: Worker | undefined;
+  swept: Map<string, { job: Job; done: () => void }>;
+  hands: number;
   active: number;
   progressAtMs: number;
   errors: { sinceMs: number; count: number };
@@ -61,10 +71,10 @@ export class RedisSchedule implements Schedule {
   readonly #url: RedisUrl;
   readonly #prefix: string;
   readonly #producer: RedisClient;
-  readonly #queues: Record<LaneName, Queue>;
+  readonly #queues = new Map<string, Queue>();
   readonly #running = new Set<string>();
   #consumer: RedisClient | undefined;
-  #lanes: Lane[] = [];
+  readonly #lanes = new Map<string, Lane>();
   #handle: Handle | undefined;
   #sweeping: Promise<void> | undefined;
   #watchTimer: NodeJS.Timeout | undefined;
@@ -78,44 +88,29 @@ export class RedisSchedule implements Schedule {
     this.#url = url;
     this.#producer = producer;
     this.#prefix = prefix;
-    const queueOf = (name: LaneName) => this.#queueOf(name);
-    this.#queues = {
-      drain: queueOf('drain'),
-      judge: queueOf('judge'),
-      revoke: queueOf('revoke'),
-      retire: queueOf('retire'),
-    };
   }
 
   add(job: Job): void {
-    const lane = LANE_OF.get(job.name);
     // Above this many unanswered adds Redis is not keeping up: the sweeper finds the work in the due index.
-    if (lane === undefined || this.#stopped || this.#adding >= ADDS_WAITING_MAX) return;
+    if (this.#stopped || this.#adding >= ADDS_WAITING_MAX) return;
     this.#adding += 1;
     // A fresh id each time: an id that a finished job still holds would be ignored without a word (F4).
     const jobId = `${job.id.replaceAll(':', '.')}-${randomBytes(6).toString('hex')}`;
-    this.#queues[lane]
-      .add(job.name, { id: job.id }, { jobId, attempts: 1, removeOnComplete: true, removeOnFail: true })
+    const { name, ...data } = job;
+    this.#queueOf(laneOf(job))
+      .add(name, data, { jobId, attempts: 1, removeOnComplete: true, removeOnFail: true })
       .catch(() => {})
       .finally(() => {
         this.#adding -= 1;
       });
   }
 
-  async start(handle: Handle): Promise<void> {
+  async start(handle: Handle, backends: readonly { name: string; concurrency: number }[] = []): Promise<void> {
     this.#handle = handle;
     this.#consumer = connect(this.#url, 'waiting', this.#cell.observe);
-    this.#lanes = (Object.keys(LANES) as LaneName[]).map((name) => ({
-      name,
-      queue: this.#queues[name],
-      worker: undefined,
-      active: 0,
-      progressAtMs: performance.now(),
-      errors: { sinceMs: 0, count: 0 },
-      backOffMs: BACK_OFF_MS,
-      replacing: false,
-    }));
-    for (const lane of this.#lanes) this.#employ(lane);
+    for (const [name, concurrency] of Object.entries(CONCURRENCY)) this.#open(name, concurrency);
+    for (const { name, concurrency } of backends) this.#open(`${LANE_OF['retire-credential']}@${name}`, concurrency);
+    for (const lane of this.#lanes.values()) this.#employ(lane);
     this.#sweeping = this.#sweepOn();
     this.#watchTimer = setInterval(() => void this.#watch(), WATCH_EVERY_MS);
   }
@@ -126,7 +121,7 @@ export class RedisSchedule implements Schedule {
     let count = 0;
     for (;;) {
       const page = await this.#claim(nowMs);
-      await this.#runAll(page);
+      await Promise.all(page.map((job) => this.#give(job)));
       count += page.length;
       if (page.length < PAGE) return count;
     }
@@ -136,17 +131,39 @@ export class RedisSchedule implements Schedule {
     this.#stopped = true;
     this.#stop.abort();
     clearInterval(this.#watchTimer);
-    await Promise.all(this.#lanes.map((lane) => dismiss(lane.worker)));
+    const lanes = [...this.#lanes.values()];
+    for (const lane of lanes) lane.swept.clear();
+    await Promise.all(lanes.map((lane) => dismiss(lane.worker)));
     await this.#sweeping;
-    await Promise.all(Object.values(this.#queues).map((queue) => withTimeLimit(queue.close())));
+    await Promise.all([...this.#queues.values()].map((queue) => withTimeLimit(queue.close())));
     this.#consumer?.disconnect();
     this.#handle = undefined;
   }
 
-  #queueOf(name: LaneName): Queue {
-    const queue = new Queue(name, { connection: this.#producer, prefix: this.#prefix, skipVersionCheck: true });
-    queue.on('error', () => {});
+  #queueOf(name: string): Queue {
+    let queue = this.#queues.get(name);
+    if (!queue) {
+      queue = new Queue(name, { connection: this.#producer, prefix: this.#prefix, skipVersionCheck: true });
+      queue.on('error', () => {});
+      this.#queues.set(name, queue);
+    }
     return queue;
+  }
+
+  #open(name: string, concurrency: number): void {
+    this.#lanes.set(name, {
+      name,
+      concurrency,
+      queue: this.#queueOf(name),
+      worker: undefined,
+      swept: new Map(),
+      hands: 0,
+      active: 0,
+      progressAtMs: performance.now(),
+      errors: { sinceMs: 0, count: 0 },
+      backOffMs: BACK_OFF_MS,
+      replacing: false,
+    });
   }
 
   #employ(lane: Lane): void {
@@ -156,7 +173,7 @@ export class RedisSchedule implements Schedule {
         lane.active += 1;
         lane.progressAtMs = performance.now();
         try {
-          await this.#run({ name: job.name as JobName, id: String((job.data as { id?: unknown }).id) });
+          await this.#run(readJob(job.name, job.data));
         } finally {
           lane.active -= 1;
           lane.progressAtMs = performance.now();
@@ -167,7 +184,7 @@ export class RedisSchedule implements Schedule {
         connection: this.#consumer as RedisClient,
         prefix: this.#prefix,
         skipVersionCheck: true,
-        concurrency: LANES[lane.name].concurrency,
+        concurrency: lane.concurrency,
         lockDuration: LOCK_MS,
         stalledInterval: STALLED_EVERY_MS,
         maxStalledCount: 1,
@@ -195,7 +212,7 @@ export class RedisSchedule implements Schedule {
 
   /** A worker that does nothing while jobs wait is dead without knowing it (F22): it is replaced. */
   async #watch(): Promise<void> {
-    for (const lane of this.#lanes) {
+    for (const lane of this.#lanes.values()) {
       if (lane.active > 0 || performance.now() - lane.progressAtMs < NO_PROGRESS_MS) continue;
       const waiting = await lane.queue.getWaitingCount().catch(() => 0);
       if (waiting > 0) await this.#replace(lane, 0, 'jobs wait and nothing happens');
@@ -215,7 +232,7 @@ export class RedisSchedule implements Schedule {
 
   /** Once per id at a time in this process. What throws stays due: the sweeper comes for it when its claim is over. */
   async #run(job: Job): Promise<void> {
-    const key = `${job.name}:${job.id}`;
+    const key = keyOf(job);
     if (!this.#handle || this.#running.has(key)) return;
     this.#running.add(key);
     try {
@@ -236,7 +253,7 @@ export class RedisSchedule implements Schedule {
         if (this.#cell.line.clocksAgree()) {
           for (;;) {
             const page = await this.#claim(clock.now() - limits.sweepGraceMs);
-            await this.#runAll(page);
+            for (const job of page) void this.#give(job);
             if (page.length < PAGE || this.#stopped) break;
           }
         }
@@ -261,17 +278,36 @@ export class RedisSchedule implements Schedule {
     return this.#cell.line.ask((client) => client.zcount(this.#cell.keys.named('due'), '-inf', nowMs));
   }
 
-  /** Each lane at its own width, all lanes at once. */
-  async #runAll(jobs: readonly Job[]): Promise<void> {
-    const work = (Object.keys(LANES) as LaneName[]).flatMap((lane) => {
-      const queue = jobs.filter((job) => LANE_OF.get(job.name) === lane).values();
-      const hand = async () => {
-        for (const job of queue) await this.#run(job);
-      };
-      return Array.from({ length: LANES[lane].concurrency }, hand);
+  /** To the hands of its lane; resolves when it is done. What waits there already is not taken twice. */
+  #give(job: Job): Promise<void> {
+    const lane = this.#lanes.get(laneOf(job)) ?? this.#lanes.get(LANE_OF[job.name]);
+    const key = keyOf(job);
+    if (!lane || lane.swept.has(key) || lane.swept.size >= SWEPT_WAITING_MAX) return Promise.resolve();
+    return new Promise((done) => {
+      lane.swept.set(key, { job, done });
+      if (lane.hands < lane.concurrency) void this.#lendHand(lane);
     });
-    await Promise.all(work);
   }
+
+  async #lendHand(lane: Lane): Promise<void> {
+    lane.hands += 1;
+    for (const [key, { job, done }] of lane.swept) {
+      lane.swept.delete(key);
+      await this.#run(job);
+      done();
+    }
+    lane.hands -= 1;
+  }
+}
+
+function keyOf({ name, id }: Job): string {
+  return `${name}:${id}`;
+}
+
+/** Anybody who can write to the queue can write anything into it. */
+function readJob(name: string, data: unknown): Job {
+  const { id, backend } = (data ?? {}) as { id?: unknown; backend?: unknown };
+  return { name: name as JobName, id: String(id), ...(typeof backend === 'string' && { backend }) };
 }
 
 /** Closes a worker without waiting for its jobs: what they had not settled is still due. */

@@ -500,9 +500,13 @@ export interface Schedule {
   add(job: Job): void;
   /**
    * Starts workers and the sweeper (worker role). A handler is called at least once per due thing, never twice at the same time in one
-   * process for the same id; it settles the due time through the ledger. A handler that throws is tried again by the sweeper.
+   * process for the same id; it settles the due time through the ledger. A handler that throws is tried again by the sweeper. Each backend
+   * named has hands of its own, so many at a time.
    */
-  start(handle: (job: Job) => Promise<void>): Promise<void>;
+  start(
+    handle: (job: Job) => Promise<void>,
+    backends?: readonly { name: string; concurrency: number }[],
+  ): Promise<void>;
   /** Sweeps once, now: what tests with a virtual clock call. Returns how many were due. */
   sweep(): Promise<number>;
   stop(): Promise<void>;

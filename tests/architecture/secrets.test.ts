@@ -5,6 +5,7 @@ const EXPOSES = [
   'src/client/task-secret.ts',
   'src/client/task-token.ts',
   'src/edge/http/routes/oauth.ts',
+  'src/edge/http/routes/secrets.ts',
   'src/main/cli/run.ts',
   'src/main/cli/token.ts',
   'src/plugins/backends/oauth.ts',

@@ -20,6 +20,7 @@ import {
   type Issued,
   type IssueOrder,
   type Order,
+  type Probeable,
 } from '../../src/plugins/backends/contract.js';
 
 const INSTALLATION = 'fake0000';
@@ -164,7 +165,7 @@ export class FakeBackend implements Backend {
     }
   }
 
-  async probe({ leaseId }: Credential, data: Secret<SecretData>, signal: AbortSignal) {
+  async probe({ leaseId }: Credential, data: Secret<SecretData>, signal: AbortSignal): ReturnType<Probeable['probe']> {
     return this.#call('probe', leaseId, signal, async () => ({
       credential: this.accepts(data.expose()) ? ('accepted' as const) : ('refused' as const),
       control: 'accepted' as const,

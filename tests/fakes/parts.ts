@@ -3,6 +3,8 @@ import type { BrokerSettings, Parts } from '../../src/broker/parts.js';
 import type { Bundle } from '../../src/core/bundle.js';
 import type { OperationalEvent } from '../../src/core/observe.js';
 import { selectorHash } from '../../src/core/selector.js';
+import type { Backend } from '../../src/plugins/backends/contract.js';
+import { FakeBackend, fakeBackends } from './backend.js';
 import { FakeIdentity, FakeTrustBundles } from './identity.js';
 import type { LedgerBugs, Line } from './line.js';
 import { FakePolicies, fakeBundle, type Rule } from './policy.js';
@@ -29,6 +31,7 @@ export const FAKE_SETTINGS: BrokerSettings = {
   dpopNonceRequired: false,
   judgeWithinMs: 5_000,
   judgeBundleWithinMs: 60_000,
+  probeShare: 0,
 };
 
 /** Parts made of fakes, with the fakes' own handles, so that a test can turn the clock, flip policy and look inside. */
@@ -56,6 +59,7 @@ export interface FakePartsOptions {
   bugs?: LedgerBugs;
   rule?: Rule;
   settings?: Partial<BrokerSettings>;
+  backends?: Backend[];
   /** Replaces single parts at the end. */
   parts?: Partial<Parts>;
 }
@@ -78,7 +82,7 @@ export function fakeParts(options: FakePartsOptions = {}): FakeParts {
   const policies = new FakePolicies(stores.views, options.rule);
   for (const { bundle, rule } of bundles) policies.know(bundle, rule);
   const events: OperationalEvent[] = [];
-  const backends = options.parts?.backends ?? { get: () => undefined, all: () => [], close: async () => undefined };
+  const backends = options.parts?.backends ?? fakeBackends(...(options.backends ?? [new FakeBackend(clock)]));
   return {
     settings,
     clock,

@@ -1,6 +1,6 @@
 import type { ActivePolicies } from '../../src/broker/parts.js';
 import type { WorkloadDeclaration } from '../../src/core/agent.js';
-import type { Bundle, Resource, TaskType } from '../../src/core/bundle.js';
+import type { Bundle, Resource, SecretDeclaration, TaskType } from '../../src/core/bundle.js';
 import type { Decision, PolicyQuestion } from '../../src/core/decision.js';
 import { BrokerError } from '../../src/core/errors.js';
 import type { BundleFormat, PolicyEngine, PreparedPolicy } from '../../src/plugins/policy/contract.js';
@@ -102,6 +102,7 @@ export interface BundleParts {
   workloads?: Partial<WorkloadDeclaration>[];
   taskTypes?: Partial<TaskType>[];
   resources?: Partial<Resource>[];
+  secrets?: Partial<SecretDeclaration>[];
 }
 
 /** A bundle whose digest is `sha256:` and its name in hex, padded, so that a failing test shows which one it was. */
@@ -113,7 +114,7 @@ export function fakeBundle(name: string, parts: BundleParts = SAMPLE): Bundle {
     resources: new Map(
       (parts.resources ?? []).map((one) => [one.resource ?? RESOURCE.resource, { ...RESOURCE, ...one }]),
     ),
-    secrets: new Map(),
+    secrets: new Map((parts.secrets ?? []).map((one) => [one.name ?? SECRET.name, { ...SECRET, ...one }])),
     policies: new Map(),
     files: { name },
   };
@@ -167,6 +168,14 @@ const RESOURCE: Resource = {
   sensitivity: 'internal',
 };
 
+const SECRET: SecretDeclaration = {
+  name: 'orders-db',
+  backend: 'pg',
+  sensitivity: 'internal',
+  ttlMsMax: 600_000,
+  settings: { role: 'readers' },
+};
+
 /** Two agents, an orchestrator, one task type, two audiences. */
 const SAMPLE: BundleParts = {
   workloads: [
@@ -175,5 +184,6 @@ const SAMPLE: BundleParts = {
     { spiffeId: ORCHESTRATOR, role: 'orchestrator', team: 'support', owner: 'support@example.com', tools: [] },
   ],
   taskTypes: [{}],
+  secrets: [{}],
   resources: [{}, { resource: MAIL, owners: [MAIL_TOOL], tools: ['mail.send'] }],
 };

@@ -14,7 +14,20 @@ describe('GET /v1/backends', () => {
     const { status, body } = await world.send('operator', 'GET', '/v1/backends');
     expect([status, body]).toEqual([
       200,
-      { items: [{ name: 'pg', kind: 'fake', state: 'up', pending: 0, active: 0, revoking: 0, stuck: 0, secrets: [] }] },
+      {
+        items: [
+          {
+            name: 'pg',
+            kind: 'fake',
+            state: 'up',
+            pending: 0,
+            active: 0,
+            revoking: 0,
+            stuck: 0,
+            secrets: [{ name: 'orders-db', open: true }],
+          },
+        ],
+      },
     ]);
   });
 
@@ -33,6 +46,7 @@ describe('POST /v1/backends/{name}/check', () => {
   });
 
   it('403: not for an agent, and nothing is asked of the backend', async () => {
+    backend().calls.length = 0;
     expect((await world.call('POST', '/v1/backends/pg/check', { as: NAMES.agent, json: {} })).status).toBe(403);
     expect(backend().calls).toEqual([]);
   });

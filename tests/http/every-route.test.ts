@@ -56,6 +56,13 @@ const SAMPLES: Record<string, Sample> = {
   'GET /v1/tasks/{id}/events': { who: 'orchestrator', path: ofTask('/events'), status: 200, streams: true },
   'GET /v1/leases': { who: 'agent', status: 200 },
   'GET /v1/leases/{id}': { who: 'agent', path: ({ lease }) => `/v1/leases/${lease}`, status: 200 },
+  'POST /v1/secrets/{name}': {
+    who: 'agent',
+    path: () => '/v1/secrets/orders-db',
+    send: ({ task }) => ({ json: { task } }),
+    status: 200,
+  },
+  'GET /v1/secrets': { who: 'operator', status: 200 },
   'GET /v1/backends': { who: 'operator', status: 200 },
   'POST /v1/backends/{name}/check': {
     who: 'operator',

@@ -47,6 +47,7 @@ export async function openWorld(): Promise<World> {
   const door = await openDoor({ rule: operatorsOperate, clock, parts: { backends } });
   // The fake ring does not follow the store; it starts where the store does.
   door.parts.keys.ringVersion = 0;
+  await door.parts.secretChecks.tick();
   const people = { operator: await door.operator(NAMES.operator), second: await door.operator(NAMES.second) };
   const send: World['send'] = (who, method, path, call = {}) => {
     if (who === 'operator' || who === 'second') return people[who](method, path, call);

@@ -1,25 +1,12 @@
 import type { Parts } from '../../broker/parts.js';
+import { welcomeBack } from '../../broker/welcome-back.js';
 import { work } from '../../broker/work.js';
-
-type Job = Parameters<Parameters<Parts['schedule']['start']>[0]>[0];
-
-/**
- * How many of each job one process does at a time; the schedule keeps to it. Drains and revocations are what somebody waits for;
- * judging again costs policy decisions, and a whole bundle is judged once.
- *
- * @internal exported for its test
- */
-export const JOB_CONCURRENCY: Record<Job['name'], number> = {
-  'drain-task': 8,
-  're-evaluate-task': 4,
-  're-evaluate-bundle': 1,
-  'run-revocation': 2,
-  'watch-task': 8,
-  'retire-credential': 8,
-};
 
 /** Starts taking jobs (worker role). Each goes to its verb; one that failed stays due, and the sweeper brings it again. */
 export function takeJobs(parts: Parts): Promise<void> {
+  const backends = parts.backends.all();
+  const hands = backends.map(({ name, bounds }) => ({ name, concurrency: bounds.revocationsMax }));
+  for (const { name, guard } of backends) guard?.onBack(() => void welcomeBack(parts, name));
   return parts.schedule.start(async (job) => {
     const startedAtMs = performance.now();
     const about = { job: job.name, id: job.id };
@@ -32,5 +19,5 @@ export function takeJobs(parts: Parts): Promise<void> {
       parts.observe({ event: 'job.failed', level: 'warn', ...about, problem, durationMs });
       throw error;
     }
-  });
+  }, hands);
 }

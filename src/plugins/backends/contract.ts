@@ -147,6 +147,19 @@ export interface Backend extends SecretBackend, Partial<Renewable & Findable & P
   readonly name: string;
   readonly kind: string;
   readonly bounds: Bounds;
+  /** What stands in front of it (guard.ts); a kind has none of its own. */
+  readonly guard?: Guard;
+}
+
+/** How a backend does, as seen by the calls that were made to it. */
+export interface Guard {
+  readonly state: 'closed' | 'open';
+  /** False while calls are not let through: it did not answer lately, and somebody else is trying it. */
+  readonly admits: boolean;
+  /** Why it did not answer last time; undefined when it did. */
+  readonly problem: string | undefined;
+  /** Told when it answers again after its breaker was open. */
+  onBack(listener: () => void): void;
 }
 
 /** What is let through to one backend at a time; the engine keeps to it, so that a slow backend starves no other. */

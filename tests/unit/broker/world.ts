@@ -2,6 +2,7 @@ import type { Caller } from '../../../src/broker/caller.js';
 import { work } from '../../../src/broker/work.js';
 import { newId } from '../../../src/core/ids.js';
 import type { LeaseRecord } from '../../../src/core/lease.js';
+import type { SpiffeId, TrustDomain } from '../../../src/core/spiffe-id.js';
 import type { TaskRecord } from '../../../src/core/task.js';
 import { type FakeParts, type FakePartsOptions, fakeParts } from '../../fakes/parts.js';
 import { ORCHESTRATOR, ORDERS, REFUNDS } from '../../fakes/policy.js';
@@ -26,6 +27,33 @@ export const OPERATOR: Caller = {
   requestId: 'req_1',
 };
 
+/** The refunds agent by its own JWT-SVID, as the active bundle declares it. */
+export function agentOf(world: VerbWorld, more: Partial<Caller> = {}): Caller {
+  const policy = world.policies.current();
+  const declaration = policy?.bundle.workloads.find(({ spiffeId }) => spiffeId === REFUNDS);
+  if (!declaration) throw new Error('nobody declared it');
+  return {
+    principal: {
+      kind: 'agent',
+      declaration,
+      identity: {
+        kind: 'workload',
+        proof: 'jwt-svid',
+        spiffeId: REFUNDS as SpiffeId,
+        trustDomain: 'dev.mayfly' as TrustDomain,
+        expiresAtMs: world.clock.now() + 3_600_000,
+        keyId: 'dev.mayfly#1',
+        attributes: {},
+      },
+    },
+    name: REFUNDS,
+    bound: false,
+    binding: 'none',
+    requestId: 'req_2',
+    ...more,
+  };
+}
+
 /** Verbs on one broker in memory; jobs are caught, and run when a test says so. */
 export interface VerbWorld extends FakeParts {
   openTask(more?: Partial<TaskRecord>): Promise<TaskRecord>;
@@ -41,6 +69,7 @@ export async function openVerbWorld(options: FakePartsOptions = {}): Promise<Ver
   });
   const { clock, ledger, line, settings } = parts;
   await parts.schedule.start((job) => work(parts, job));
+  await parts.secretChecks.tick();
   const audit = (type: 'task.opened' | 'token.minted') => ({
     id: newId('dec', settings.cell, clock.now()),
     atMs: clock.now(),
@@ -67,7 +96,7 @@ export async function openVerbWorld(options: FakePartsOptions = {}): Promise<Ver
           opener: ORCHESTRATOR,
           openerKind: 'orchestrator',
           agents: [REFUNDS],
-          scope: { tools: ['orders.read'], resources: [ORDERS], secrets: [] },
+          scope: { tools: ['orders.read'], resources: [ORDERS], secrets: ['orders-db'] },
           selfOpened: false,
           createdAtMs: clock.now(),
           deadlineMs: clock.now() + 3_600_000,

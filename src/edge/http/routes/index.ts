@@ -12,6 +12,7 @@ import { metadata } from './metadata.js';
 import { oauth } from './oauth.js';
 import { operations } from './operations.js';
 import { revocations } from './revocations.js';
+import { secrets } from './secrets.js';
 import { tasks } from './tasks.js';
 
 const document = defineRoute({
@@ -41,6 +42,7 @@ export const routes: readonly Route[] = [
   ...oauth,
   ...tasks,
   ...leases,
+  ...secrets,
   ...backends,
   ...revocations,
   ...locks,

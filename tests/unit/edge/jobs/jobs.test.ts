@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { JOB_CONCURRENCY, takeJobs } from '../../../../src/edge/jobs/jobs.js';
+import { takeJobs } from '../../../../src/edge/jobs/jobs.js';
 import { fakeParts } from '../../../fakes/parts.js';
 
 describe('jobs', () => {
@@ -26,10 +26,5 @@ describe('jobs', () => {
     await takeJobs(parts);
     await expect(handle?.({ name: 'run-revocation', id: 'rev_a_1' })).rejects.toThrow('Redis is out');
     expect(parts.events.at(-1)).toMatchObject({ event: 'job.failed', level: 'warn', problem: 'Redis is out' });
-  });
-
-  it('every job has a bound, and a whole bundle is judged once at a time', () => {
-    expect(Object.values(JOB_CONCURRENCY).every((bound) => bound >= 1 && bound <= 64)).toBe(true);
-    expect(JOB_CONCURRENCY['re-evaluate-bundle']).toBe(1);
   });
 });
