@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import { credentialName, type Handle } from '../../core/credential.js';
+import { credentialName, type Handle, type Revocability } from '../../core/credential.js';
 import { Secret } from '../../core/secret.js';
 import { shortest } from '../../core/time.js';
 import { definePlugin } from '../plugin.js';
@@ -79,7 +79,7 @@ class VaultBackend implements Backend {
       engine: own.engine,
       place: engineOf(own).question(own, 0).path,
       token_role: own.token_role ?? this.#tokenRole,
-      revocability: engineOf(own).revocability(own).kind,
+      ...wordsOf(engineOf(own).revocability(own)),
       ...(own.engine === 'database' && own.probe && { probe: own.probe.tls ? 'tls' : 'plain' }),
       ...(own.engine === 'database' && own.probe?.ca_file !== undefined && { probe_ca_file: own.probe.ca_file }),
     };
@@ -141,7 +141,8 @@ class VaultBackend implements Backend {
     const { handle } = credential;
     const { lease, accessor, revocability, pki, serial } = handle;
     if (lease === undefined && accessor === undefined) return { state: 'gone' };
-    if (revocability === 'expiry-only' || revocability === 'rotate-only') return { state: 'unknowable' };
+    if (revocability === 'expiry-only') return { state: 'unknowable', untilMs: this.#endOf(credential) };
+    if (revocability === 'rotate-only') return await this.#confirmRotation(handle, signal);
     if (lease !== undefined) {
       const found = await this.#leases.lookUpLease(lease, signal);
       if (found !== undefined) return { state: 'there', detail: 'its lease is still there' };
@@ -214,6 +215,27 @@ class VaultBackend implements Backend {
     };
   }
 
+  /** As ordered, or by the longest life that was declared for what cannot be told when to end. */
+  #endOf({ handle, expiresAtMs }: Credential): number {
+    const { engine, asked_at: askedAt = '', lives_ms_max: livesMs } = handle;
+    if (engine !== 'path' || livesMs === undefined) return expiresAtMs;
+    return Math.max(expiresAtMs, Date.parse(askedAt) + this.bounds.issueTimeoutMs + Number(livesMs));
+  }
+
+  /** Its version is known from the commit on: without one it never left the broker. A newer one is the word of whoever wrote it that this is dead. */
+  async #confirmRotation(
+    { version, place = '', accessor, engine }: Handle,
+    signal: AbortSignal,
+  ): Promise<Confirmation> {
+    if (engine !== 'kv') return { state: 'unknowable' };
+    if (version !== undefined) {
+      const current = await this.#leases.versionOf(place, signal);
+      return current !== undefined && current > Number(version) ? { state: 'gone' } : { state: 'unknowable' };
+    }
+    const isThere = accessor !== undefined && (await this.#leases.isTokenThere(accessor, signal));
+    return isThere ? { state: 'there', detail: 'its token is still there' } : { state: 'gone' };
+  }
+
   async #confirmCertificate(
     pki: string,
     serial: string,
@@ -249,6 +271,12 @@ class VaultBackend implements Backend {
     }
     return { state: 'gone' };
   }
+}
+
+/** For the handle: the declaration may be gone when it counts. */
+function wordsOf(revocability: Revocability): Handle {
+  const { kind } = revocability;
+  return { revocability: kind, ...(kind === 'expiry-only' && { lives_ms_max: String(revocability.ttlMsMax) }) };
 }
 
 function takenFrom(take: () => Taken): Taken {

@@ -1,4 +1,4 @@
-import type { BackendProblem } from '../../../src/plugins/backends/contract.js';
+import { BackendProblem } from '../../../src/plugins/backends/contract.js';
 import type { Harness, SecretCase, World } from './harness.js';
 import { eventually, Lease, problemOf } from './lease.js';
 
@@ -100,13 +100,9 @@ export function failingCases({ canHang }: Harness, its: () => World): void {
 
 /** `check` says what is wrong, or throws when nothing can be known: while the backend is down both keep the secret closed. */
 async function checkThrows({ backend }: World, secret: SecretCase, signal: AbortSignal): Promise<void> {
-  const { BackendProblem } = await import('../../../src/plugins/backends/contract.js');
-  const found = await backend.check(
-    { name: secret.name, settings: backend.secretSettings.parse(secret.settings) },
-    signal,
-  );
-  if (found.length > 0)
-    throw new BackendProblem(secret.promised === 'rotate-only' ? 'misconfigured' : 'unreachable', found.join('; '));
+  const settings = backend.secretSettings.parse(secret.settings);
+  const found = await backend.check({ name: secret.name, settings }, signal);
+  if (found.length > 0) throw new BackendProblem(signal.aborted ? 'timeout' : 'unreachable', found.join('; '));
 }
 
 async function worksAgain(world: World, secret: SecretCase): Promise<true | undefined> {

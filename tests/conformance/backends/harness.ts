@@ -24,6 +24,8 @@ export interface World {
   stranger(): Backend | Promise<Backend>;
   /** At least one for each revocability that the kind can have. */
   secrets: SecretCase[];
+  /** The secret of the other installation, where it cannot be one of ours: a place may belong to one installation only. */
+  theirs?: SecretCase;
   /** Settings that are refused, by what is wrong with them. */
   badSettings: Record<string, Record<string, unknown>>;
   /** Whether its holder can use it now, asked of the real thing. */

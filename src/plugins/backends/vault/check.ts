@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { BackendProblem } from '../contract.js';
 import { engineOf, type SecretSettings } from './engines.js';
 import type { VaultLeases } from './leases.js';
+import { metadataOf } from './path.js';
 import { connect, withControl } from './probe.js';
 
 interface Checked {
@@ -59,6 +60,8 @@ function neededRights(settings: SecretSettings, tokenRole: string): [path: strin
       rights.push(['sys/leases/renew', ['update']], ['auth/token/renew-accessor', ['update']]);
     }
   }
+  // Without it a rotation is not seen, and what was handed out before never ends.
+  if (settings.engine === 'kv') rights.push([metadataOf(place), ['read']]);
   if (settings.engine === 'pki') {
     rights.push([`${settings.mount}/revoke`, ['update']], [`${settings.mount}/cert/any`, ['read']]);
   }

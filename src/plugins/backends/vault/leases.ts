@@ -3,7 +3,7 @@ import { Secret } from '../../../core/secret.js';
 import { BackendProblem } from '../contract.js';
 import { problemOf, VaultAnswer } from './answers.js';
 import type { VaultClient } from './client.js';
-import { vaultFolder, vaultPath } from './path.js';
+import { metadataOf, vaultFolder, vaultPath } from './path.js';
 import type { VaultSession } from './session.js';
 
 /** What is asked of an engine, with the token of the lease. */
@@ -152,6 +152,24 @@ export class VaultLeases {
   async isTokenThere(accessor: string, signal: AbortSignal): Promise<boolean> {
     const call = { path: 'auth/token/lookup-accessor', body: { accessor }, signal, doing: 'look its token up' };
     return (await this.#unless(['invalid accessor'], call, z.object({}))) !== undefined;
+  }
+
+  /** The newest version of a KV value, by the path it is read at; undefined when nothing is there. */
+  async versionOf(place: string, signal: AbortSignal): Promise<number | undefined> {
+    const doing = 'look at the versions of a value';
+    try {
+      const { data } = await this.#session.ask({
+        method: 'GET',
+        path: vaultPath(metadataOf(place)),
+        reply: z.object({ data: z.object({ current_version: z.int().min(0) }) }),
+        signal,
+        doing,
+      });
+      return data.current_version;
+    } catch (error) {
+      if (error instanceof VaultAnswer && error.status === 404) return undefined;
+      throw problemOf(error, doing);
+    }
   }
 
   /** When the certificate was revoked, in seconds; 0: it was not; undefined: the engine does not have it. */

@@ -26,6 +26,11 @@ export function vaultPath(...parts: string[]): string {
   return path.split('/').map(encodeURIComponent).join('/');
 }
 
+/** Where the versions of a KV value are, by where it is read: `secret/data/x`, `secret/metadata/x`. */
+export function metadataOf(place: string): string {
+  return place.replace('/data/', '/metadata/');
+}
+
 /** The path of a LIST, which ends with a slash. */
 export function vaultFolder(...parts: string[]): string {
   return `${vaultPath(...parts)}/`;
