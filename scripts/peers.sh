@@ -2,7 +2,7 @@
 # The real peers that tests/peers run against: fetched by pinned version into a cache outside the tree.
 #
 #   scripts/peers.sh             fetch what is missing of the peers that the tests need
-#   scripts/peers.sh NAME...     fetch these only: openbao valkey spire opa helm
+#   scripts/peers.sh NAME...     fetch these only: openbao valkey spire helm kubernetes-validate opa
 #   scripts/peers.sh --check     print what is there and what is missing (exit 1), fetch nothing
 #
 # Binaries end up as $MAYFLY_PEERS_DIR/bin/NAME (default: ~/.cache/mayfly-peers). A peer is built beside its place
@@ -10,18 +10,19 @@
 set -euo pipefail
 
 peers_dir=${MAYFLY_PEERS_DIR:-$HOME/.cache/mayfly-peers}
-default_peers=(openbao valkey spire)
+default_peers=(openbao valkey spire helm kubernetes-validate)
 
 openbao_version=2.7.2
 valkey_version=9.1.2.post2
 spire_version=1.13.3
 opa_version=1.22.2
 helm_version=4.3.1
+kubernetes_validate_version=1.37.0
 
 say() { printf '%s\n' "peers: $*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-version_of() { local name="${1}_version"; printf '%s' "${!name}"; }
+version_of() { local name="${1//-/_}_version"; printf '%s' "${!name}"; }
 
 binaries_of() {
   case $1 in
@@ -30,6 +31,7 @@ binaries_of() {
     spire) echo spire-server spire-agent ;;
     opa) echo opa ;;
     helm) echo helm ;;
+    kubernetes-validate) echo kubernetes-validate ;;
     *) return 1 ;;
   esac
 }
@@ -81,6 +83,18 @@ go_install() {
 fetch_opa() { go_install "github.com/open-policy-agent/opa@v$opa_version" "$1"; }
 fetch_helm() { go_install "helm.sh/helm/v4/cmd/helm@v$helm_version" "$1"; }
 
+# Manifests held against the API's schemas, which are inside. The environment is moved afterwards, which its Python bears and its scripts do not.
+fetch_kubernetes_validate() {
+  have python3 && python3 -m venv --help >/dev/null 2>&1 || { say "it needs Python 3 with venv"; return 1; }
+  python3 -m venv "$1/venv" || return 1
+  "$1/venv/bin/python" -m pip install --quiet --disable-pip-version-check "kubernetes-validate==$kubernetes_validate_version" || return 1
+  printf '%s\n' '#!/usr/bin/env bash' \
+    'here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")' \
+    'exec "$here/venv/bin/python" -c "import sys; from kubernetes_validate.__main__ import main; sys.exit(main())" "$@"' \
+    >"$1/kubernetes-validate"
+  chmod 0755 "$1/kubernetes-validate"
+}
+
 link() {
   local binary
   mkdir -p "$peers_dir/bin"
@@ -100,7 +114,7 @@ fetch() {
   say "fetching $1 $(version_of "$1")"
   mkdir -p "$peers_dir"
   making=$(mktemp -d "$peers_dir/.making-$1-XXXXXX")
-  if "fetch_$1" "$making"; then
+  if "fetch_${1//-/_}" "$making"; then
     rm -rf "$place"
     chmod 0755 "$making"
     mv "$making" "$place"
@@ -117,9 +131,9 @@ check() {
   local peer missing=0
   for peer in "$@"; do
     if is_there "$peer"; then
-      printf '%-8s %-12s %s\n' "$peer" "$(version_of "$peer")" "$peers_dir/$peer-$(version_of "$peer")"
+      printf '%-20s %-12s %s\n' "$peer" "$(version_of "$peer")" "$peers_dir/$peer-$(version_of "$peer")"
     else
-      printf '%-8s %-12s missing\n' "$peer" "$(version_of "$peer")"
+      printf '%-20s %-12s missing\n' "$peer" "$(version_of "$peer")"
       missing=1
     fi
   done
@@ -133,7 +147,7 @@ if [[ ${1:-} == --check ]]; then
 fi
 [[ $# -gt 0 ]] || set -- "${default_peers[@]}"
 for peer in "$@"; do
-  binaries_of "$peer" >/dev/null || { say "no such peer: $peer (openbao, valkey, spire, opa, helm)"; exit 2; }
+  binaries_of "$peer" >/dev/null || { say "no such peer: $peer (openbao, valkey, spire, helm, kubernetes-validate, opa)"; exit 2; }
 done
 if [[ -n $only_check ]]; then
   check "$@"

@@ -5,12 +5,13 @@ import { ERRORS } from '../core/errors.js';
 import { openApiDocument } from '../edge/http/openapi.js';
 import { routes } from '../edge/http/routes/index.js';
 import { KEY_DOCS } from '../state/keys.js';
+import { chartSchema } from './chart-schema.js';
 import { program } from './cli/program.js';
 import { configSchema, ENVIRONMENT } from './config.js';
 import { METRICS, type MetricRow } from './metric-table.js';
 
 /** The generated pages of docs/reference, path to content. `npm run docs` writes them; a test keeps them equal to the code. */
-export function referencePages(): Record<string, string> {
+function referencePages(): Record<string, string> {
   return {
     'openapi.json': `${JSON.stringify(openApiDocument(routes), null, 2)}\n`,
     'errors.md': errorsPage(),
@@ -20,6 +21,12 @@ export function referencePages(): Record<string, string> {
     'metrics.md': metricsPage(),
     'cli.md': commandPage(),
   };
+}
+
+/** All that is generated, by its path in the repository. */
+export function generatedFiles(): Record<string, string> {
+  const pages = Object.entries(referencePages()).map(([name, content]) => [`docs/reference/${name}`, content]);
+  return { ...Object.fromEntries(pages), 'helm/mayfly/values.schema.json': chartSchema() };
 }
 
 const GENERATED = '<!-- Written by `npm run docs`; edit the code instead. -->\n';

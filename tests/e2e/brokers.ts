@@ -38,6 +38,8 @@ export interface StartOptions {
   port?: number;
   role?: 'all' | 'api' | 'worker';
   nodeArgs?: string[];
+  /** Further settings of its configuration; they win. */
+  settings?: Record<string, unknown>;
   env?: Record<string, string>;
 }
 
@@ -65,6 +67,16 @@ export class Brokers {
 
   /** Starts one; the first listens where the issuer says. `name` is its data folder: the same name is the same broker again. */
   async start(name: string, options: StartOptions = {}): Promise<BrokerProcess> {
+    const broker = await this.launch(name, options);
+    await until(`broker ${name} is ready`, 60_000, async () => {
+      if (broker.child.exitCode !== null) throw new Error(`the broker ended: ${broker.said()}`);
+      return (await fetch(`${broker.url}/readyz`)).ok;
+    });
+    return broker;
+  }
+
+  /** The same, without waiting for it. */
+  async launch(name: string, options: StartOptions = {}): Promise<BrokerProcess> {
     const port = options.port ?? (options.first ? Number(new URL(this.issuer).port) : await freePort());
     const opsPort = await freePort();
     const dataDir = join(this.dir, name);
@@ -94,6 +106,7 @@ export class Brokers {
         },
         bundle: { dir: options.bundleDir ?? this.bundleDir },
         log: { level: 'warn' },
+        ...options.settings,
       }),
     );
     const words = ['start', '--config', config, '--role', options.role ?? 'all'];
@@ -117,10 +130,6 @@ export class Brokers {
       },
     };
     this.#running.add(broker);
-    await until(`broker ${name} is ready`, 30_000, async () => {
-      if (child.exitCode !== null) throw new Error(`the broker ended: ${said}`);
-      return (await fetch(`${broker.url}/readyz`)).ok;
-    });
     return broker;
   }
 
