@@ -1,4 +1,4 @@
-{{- /* The pod of one role: (dict "root" $ "role" "api" "of" .Values.api) */ -}}
+{{- /* The pod of one role (288 is 0440: the group, which is the pod's own, may read): (dict "root" $ "role" "api" "of" .Values.api) */ -}}
 {{- define "mayfly.pod" -}}
 {{- $root := .root -}}
 {{- $of := .of -}}
@@ -140,14 +140,14 @@ spec:
       {{- end }}
     {{- end }}
     - name: root-key
-      secret: { secretName: {{ $values.rootKey.existingSecret }}, defaultMode: 0440 }
+      secret: { secretName: {{ $values.rootKey.existingSecret }}, defaultMode: 288 }
     {{- if not .persistent }}
     - name: data
       emptyDir: { sizeLimit: 2Gi }
     {{- end }}
     {{- with $values.redis.existingSecret }}
     - name: redis
-      secret: { secretName: {{ . }}, defaultMode: 0440 }
+      secret: { secretName: {{ . }}, defaultMode: 288 }
     {{- end }}
     {{- with $values.redis.caConfigMap }}
     - name: redis-ca
@@ -156,16 +156,16 @@ spec:
     {{- if eq .role "api" }}
     {{- with $values.tls.existingSecret }}
     - name: tls
-      secret: { secretName: {{ . }}, defaultMode: 0440 }
+      secret: { secretName: {{ . }}, defaultMode: 288 }
     {{- end }}
     {{- if $values.mtls.enabled }}
     - name: mtls
-      secret: { secretName: {{ $values.mtls.existingSecret }}, defaultMode: 0440 }
+      secret: { secretName: {{ $values.mtls.existingSecret }}, defaultMode: 288 }
     {{- end }}
     {{- end }}
     {{- range $name, $secret := $values.secretFiles }}
     - name: secret-{{ $name }}
-      secret: { secretName: {{ $secret.existingSecret }}, defaultMode: 0440 }
+      secret: { secretName: {{ $secret.existingSecret }}, defaultMode: 288 }
     {{- end }}
     {{- if $values.vault.serviceAccountToken }}
     - name: vault
