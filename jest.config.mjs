@@ -12,7 +12,7 @@ const common = {
 };
 
 // Three suites: `fast` needs no service at all, `real` starts real Redis, PostgreSQL and processes itself,
-// `peers` needs the real peers that scripts/peers.sh fetches (SPIRE, OpenBao, Valkey).
+// `peers` needs the real peers that scripts/peers.sh fetches (SPIRE, OpenBao, Valkey, helm, kubernetes-validate).
 // The conformance of backends is held against the real thing, so it is not one of the fast ones.
 const BACKENDS = '<rootDir>/tests/conformance/backends.test.ts';
 const suites = {

@@ -188,8 +188,8 @@ const ofKind = (all: readonly Manifest[], kind: string) => all.filter((manifest)
     ['a digest that is none', ['image.digest=latest'], "at '/image/digest'"],
     ['no image', ['image.repository='], 'image.repository: where is the image?'],
     ['no root key', ['rootKey.existingSecret='], 'rootKey.existingSecret: make one first'],
-    ['no issuer', ['config.issuer=null'], 'config.issuer: the https address'],
-    ['nobody to believe', ['config.identity=null'], 'config.identity: nobody could be identified'],
+    ['no issuer', ['config.issuer='], 'config.issuer: the https address'],
+    ['nobody to believe', ['config.identity=null'], "at '/config/identity': got null"],
     ['no store', ['redis.existingSecret='], 'redis: give exactly one of'],
     ['two stores', ['redis.url=redis://redis:6379'], 'redis: give exactly one of'],
     [
@@ -205,9 +205,9 @@ const ofKind = (all: readonly Manifest[], kind: string) => all.filter((manifest)
     ['mTLS without a certificate', ['mtls.enabled=true'], 'mtls.existingSecret:'],
     ['http to the world', ['config.issuer=http://mayfly.example'], 'plain http pods need an https issuer'],
     ['no time to leave', ['drain.leavingSeconds=60'], 'terminationGracePeriodSeconds: at least'],
-    ['a bundle file that is none', ['bundle.files.agents/\\.\\./x=1'], 'bundle.files: agents/../x'],
-    ['a folder twice', ['bundle.files.agents/x\\.yaml=1'], 'bundle.configMaps has that folder already'],
-    ['a folder that no bundle has', ['bundle.configMaps.secret=x'], "at '/bundle/configMaps'"],
+    ['a bundle file that is none', ['bundle.files.agents/\\.\\./x=text'], 'bundle.files: agents/../x'],
+    ['a folder twice', ['bundle.files.agents/x\\.yaml=text'], 'bundle.configMaps has that folder already'],
+    ['a folder that no bundle has', ['bundle.configMaps.secret=x'], "invalid propertyName 'secret'"],
   ])('%s is refused by name', (_, sets, words) => {
     const { status, said } = refusal(['least'], sets);
     expect(status).not.toBe(0);
