@@ -4,6 +4,8 @@ import { configSchema } from './config.js';
 /** What helm/mayfly sets itself from its other values. */
 const OWN = ['data_dir', 'root_key_file', 'listen', 'mtls', 'ops', 'bundle'] as const;
 
+const FOLDERS = ['agents', 'orchestrators', 'tasks', 'resources', 'secrets', 'policies'];
+
 const name = z.string().max(253);
 const map = z.record(z.string(), z.unknown());
 const words = z.record(z.string(), z.string());
@@ -49,9 +51,8 @@ const values = (config: z.ZodType) =>
     imagePullSecrets: z.array(z.strictObject({ name })),
     config,
     bundle: z.strictObject({
-      configMaps: z.partialRecord(
-        z.enum(['agents', 'orchestrators', 'tasks', 'resources', 'secrets', 'policies']),
-        name.min(1),
+      configMaps: z.strictObject(
+        Object.fromEntries(FOLDERS.map((folder) => [folder, name.min(1).optional()])) as Record<string, z.ZodType>,
       ),
       files: words,
     }),

@@ -207,7 +207,11 @@ const ofKind = (all: readonly Manifest[], kind: string) => all.filter((manifest)
     ['no time to leave', ['drain.leavingSeconds=60'], 'terminationGracePeriodSeconds: at least'],
     ['a bundle file that is none', ['bundle.files.agents/\\.\\./x=text'], 'bundle.files: agents/../x'],
     ['a folder twice', ['bundle.files.agents/x\\.yaml=text'], 'bundle.configMaps has that folder already'],
-    ['a folder that no bundle has', ['bundle.configMaps.secret=x'], "invalid propertyName 'secret'"],
+    [
+      'a folder that no bundle has',
+      ['bundle.configMaps.secret=x'],
+      "at '/bundle/configMaps': additional properties 'secret' not allowed",
+    ],
   ])('%s is refused by name', (_, sets, words) => {
     const { status, said } = refusal(['least'], sets);
     expect(status).not.toBe(0);
