@@ -8,6 +8,7 @@ import type { Caller } from './caller.js';
 import { isOwnToken, readOwnToken } from './own-token.js';
 import type { Parts } from './parts.js';
 import { mayOperate, mustOperate, reachTask, standingOf } from './permitted.js';
+import { reachLease } from './reach-lease.js';
 import { notFound, recordingRefusals } from './refusal.js';
 
 export async function getTask(parts: Parts, caller: Caller, name: string): Promise<TaskRecord> {
@@ -44,14 +45,7 @@ export interface LeaseView {
 /** For the agent that holds it, the opener of its task, and operators. */
 export async function getLease(parts: Parts, caller: Caller, id: string): Promise<LeaseView> {
   return recordingRefusals(parts, caller, { action: 'get_lease', lease: id }, async () => {
-    const found = isId('lse', id) ? await parts.views.leaseWithAbove(id) : undefined;
-    const operator = mayOperate(parts, caller, 'view');
-    const inReach =
-      found &&
-      (operator ||
-        found.lease.agent === caller.name ||
-        (found.tasks.length > 0 && standingOf(caller, found.tasks, operator) === 'opener'));
-    if (!found || !inReach) throw notFound('lease', `${caller.name} asked for ${id}`);
+    const found = await reachLease(parts, caller, id);
     const dead = deadBecause(found.lease, { ...found, revoked: false }, parts.clock.now());
     return { lease: found.lease, ...(dead && { dead }) };
   });

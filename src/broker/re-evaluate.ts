@@ -4,6 +4,7 @@ import type { EpochMs } from '../core/time.js';
 import type { PreparedPolicy } from '../plugins/policy/contract.js';
 import { hurry } from './hurry.js';
 import { judge } from './judge.js';
+import { judgeCredential } from './judge-credential.js';
 import type { Parts } from './parts.js';
 import { systemRecord } from './refusal.js';
 
@@ -174,9 +175,7 @@ async function* judgeAll(
   let cursor: string | undefined;
   do {
     const page = await parts.views.leases({ ...filter, ...(cursor !== undefined && { cursor }), limit: PAGE });
-    const live = page.items.filter(
-      (lease) => lease.kind === 'token' && lease.state === 'active' && lease.bundle !== decidedUnder,
-    );
+    const live = page.items.filter((lease) => lease.state === 'active' && lease.bundle !== decidedUnder);
     const judged: Judged[] = [];
     await sideBySide(live, async (lease) => {
       if (deadlineMs !== undefined && parts.clock.now() > deadlineMs) {
@@ -210,7 +209,9 @@ function verdictOn(
 ): string | undefined {
   if (!policy) return 'the bundle could not be loaded to judge it';
   try {
-    return judge(parts, policy, lease, above);
+    return lease.kind === 'token'
+      ? judge(parts, policy, lease, above)
+      : judgeCredential(parts, policy, lease, above.tasks);
   } catch {
     return 'judging it failed';
   }

@@ -6,7 +6,7 @@ import type { Observe } from '../core/observe.js';
 import type { Clock } from '../core/time.js';
 import { routes } from '../edge/http/routes/index.js';
 import { type HttpDoor, openHttpDoor } from '../edge/http/server.js';
-import { takeJobs } from '../edge/jobs/jobs.js';
+import { keepBooks, takeJobs } from '../edge/jobs/jobs.js';
 import { compose } from './compose.js';
 import type { Config } from './config.js';
 import { followTrust } from './follow-trust.js';
@@ -65,9 +65,11 @@ export async function startBroker(options: StartOptions): Promise<Running> {
   const timers: NodeJS.Timeout[] = [];
   let door: HttpDoor | undefined;
   let trust: ReturnType<typeof followTrust> | undefined;
+  const leaving = new AbortController();
   // Requests and jobs end at the same time, and use the stores until they have.
   const stop = async (graceMs: number) => {
     for (const timer of timers) clearInterval(timer);
+    leaving.abort();
     await Promise.all([door?.close(graceMs), within(graceMs, parts.schedule.stop())]);
     await trust?.close();
     await composed.close();
@@ -76,7 +78,10 @@ export async function startBroker(options: StartOptions): Promise<Running> {
     const bundle = await takeUpBundle(parts, options);
     trust = followTrust(parts);
     timers.push(setInterval(() => void followOthers(parts), FOLLOW_MS));
-    if (role !== 'api') await takeJobs(parts);
+    if (role !== 'api') {
+      await takeJobs(parts);
+      timers.push(...keepBooks(parts, leaving.signal));
+    }
     if (role !== 'worker') {
       // What can be had is known before anybody asks; a backend that is slow to answer holds nobody up.
       await within(FIRST_CHECK_MS, parts.secretChecks.tick());

@@ -9,11 +9,12 @@ import type { Ledger } from './stores.js';
 
 type CredentialWrites = Pick<
   Ledger,
-  'openIntent' | 'noteCredential' | 'renewLease' | 'beginAttempt' | 'closeAttempt' | 'hasten'
+  'openIntent' | 'noteCredential' | 'renewLease' | 'beginAttempt' | 'closeAttempt' | 'askToAbandon' | 'hasten'
 >;
 
 const TEXT_CHARACTERS_MAX = 500;
 const HASTEN_PAGE = 500;
+const SECOND_PERSON_WITHIN_MS = 15 * 60_000;
 
 /** The life of a credential's lease, from its intent to its closing: one method, one script. */
 export function credentialWrites(cell: Cell): CredentialWrites {
@@ -23,6 +24,7 @@ export function credentialWrites(cell: Cell): CredentialWrites {
     renewLease: (write) => renewLease(cell, write),
     beginAttempt: (write) => beginAttempt(cell, write),
     closeAttempt: (write) => closeAttempt(cell, write),
+    askToAbandon: (write) => askToAbandon(cell, write),
     hasten: (write) => hasten(cell, write),
   };
 }
@@ -199,6 +201,19 @@ function wordsOf(result: Parameters<Ledger['closeAttempt']>[0]['result']) {
         : { ...words, evidence };
     }
   }
+}
+
+async function askToAbandon(
+  cell: Cell,
+  { leaseId, by, nowMs, audit }: Parameters<Ledger['askToAbandon']>[0],
+): ReturnType<Ledger['askToAbandon']> {
+  const [outcome] = (await cell.line.run(
+    'ask-to-abandon',
+    [cell.keys.credential(leaseId)],
+    [by, SECOND_PERSON_WITHIN_MS],
+    { nowMs, audit },
+  )) as ['requested' | 'second' | 'not_live' | 'not_found'];
+  return { outcome };
 }
 
 async function hasten(cell: Cell, { backend, nowMs }: Parameters<Ledger['hasten']>[0]): ReturnType<Ledger['hasten']> {

@@ -38,6 +38,7 @@ const SCRIPTS = {
   'move-leases': { before: ['guard'], flags: 'allow-oom' },
   'begin-attempt': { before: ['guard'], flags: 'allow-oom' },
   'close-attempt': { before: ['guard'], flags: 'allow-oom' },
+  'ask-to-abandon': { before: ['guard'], flags: 'allow-oom' },
   hasten: { before: ['guard'], flags: 'allow-oom' },
   'activate-bundle': { before: ['guard'], flags: 'allow-oom' },
   'save-key-ring': { before: ['guard'], flags: 'allow-oom' },

@@ -256,6 +256,17 @@ export interface Ledger {
     audit?: AuditRecord;
   }): Promise<{ outcome: 'closed' | 'fenced' } | NotThere>;
 
+  /**
+   * Somebody asks to give up on a credential that is being revoked. `second`: another person asked within 15 minutes before, and it may be done
+   * (`closeAttempt`). Asking again alone changes nothing.
+   */
+  askToAbandon(write: {
+    leaseId: string;
+    by: string;
+    nowMs: EpochMs;
+    audit: AuditRecord;
+  }): Promise<{ outcome: 'requested' | 'second' | 'not_live' } | NotThere>;
+
   /** A backend is back: everything that is being revoked there is due now. */
   hasten(write: { backend: string; nowMs: EpochMs }): Promise<{ count: number }>;
 

@@ -451,6 +451,22 @@ export class FakeLedger implements Ledger {
     return { outcome: 'closed' };
   }
 
+  async askToAbandon(write: Write<'askToAbandon'>): ReturnType<Ledger['askToAbandon']> {
+    this.#answer();
+    const { state } = this.#line;
+    const lease = state.leases.get(write.leaseId);
+    if (lease?.kind !== 'credential') return gone;
+    if (!isUnfinished(lease)) return { outcome: 'not_live' };
+    const before = state.abandoning.get(lease.id);
+    const asked = before && write.nowMs - before.atMs < LIFT_WINDOW_MS;
+    if (asked && before.by !== write.by) return { outcome: 'second' };
+    if (!asked) {
+      state.abandoning.set(lease.id, { by: write.by, atMs: write.nowMs });
+      this.#line.record(write.audit);
+    }
+    return { outcome: 'requested' };
+  }
+
   async hasten(write: Write<'hasten'>): ReturnType<Ledger['hasten']> {
     this.#answer();
     const late = [...this.#line.state.leases.values()].filter(

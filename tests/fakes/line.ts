@@ -54,6 +54,8 @@ export interface LineState {
   attemptsHeld: Map<string, EpochMs>;
   /** Attempts that failed. */
   failures: Map<string, number>;
+  /** Who asked to give up on a credential, and when. */
+  abandoning: Map<string, { by: string; atMs: EpochMs }>;
   refs: Map<string, string>;
   keptEnds: Map<string, { opener: string; state: TerminalState; reason: string; untilMs: EpochMs; by: string }>;
   locks: Map<string, LockRecord>;
@@ -138,6 +140,7 @@ export class Line {
       kept: new Map(),
       attemptsHeld: new Map(),
       failures: new Map(),
+      abandoning: new Map(),
       refs: new Map(),
       keptEnds: new Map(),
       locks: new Map(),

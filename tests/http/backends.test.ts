@@ -10,7 +10,7 @@ afterEach(() => world.close());
 const backend = () => world.parts.backends.get('pg') as FakeBackend;
 
 describe('GET /v1/backends', () => {
-  it('200: what there is, and nothing under way', async () => {
+  it('200: what there is, and what is under way there', async () => {
     const { status, body } = await world.send('operator', 'GET', '/v1/backends');
     expect([status, body]).toEqual([
       200,
@@ -21,8 +21,8 @@ describe('GET /v1/backends', () => {
             kind: 'fake',
             state: 'up',
             pending: 0,
-            active: 0,
-            revoking: 0,
+            active: 1,
+            revoking: 1,
             stuck: 0,
             secrets: [{ name: 'orders-db', open: true }],
           },

@@ -56,6 +56,23 @@ const SAMPLES: Record<string, Sample> = {
   'GET /v1/tasks/{id}/events': { who: 'orchestrator', path: ofTask('/events'), status: 200, streams: true },
   'GET /v1/leases': { who: 'agent', status: 200 },
   'GET /v1/leases/{id}': { who: 'agent', path: ({ lease }) => `/v1/leases/${lease}`, status: 200 },
+  'POST /v1/leases/{id}/renew': {
+    who: 'agent',
+    path: ({ credential }) => `/v1/leases/${credential}/renew`,
+    send: { json: { increment_seconds: 500 } },
+    status: 200,
+  },
+  'POST /v1/leases/{id}/revoke': {
+    who: 'agent',
+    path: ({ credential }) => `/v1/leases/${credential}/revoke`,
+    status: 202,
+  },
+  'POST /v1/leases/{id}/abandon': {
+    who: 'operator',
+    path: ({ dying }) => `/v1/leases/${dying}/abandon`,
+    send: { json: { reason } },
+    status: 202,
+  },
   'POST /v1/secrets/{name}': {
     who: 'agent',
     path: () => '/v1/secrets/orders-db',

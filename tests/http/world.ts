@@ -25,6 +25,9 @@ export const NAMES: Record<Exclude<Who, 'nobody'>, string> = {
 export interface World extends OpenDoor {
   task: string;
   lease: string;
+  /** A credential that lives, and one that is being revoked. */
+  credential: string;
+  dying: string;
   toolToken: string;
   revocation: string;
   lock: string;
@@ -56,6 +59,10 @@ export async function openWorld(): Promise<World> {
   const opened = await must(send('orchestrator', 'POST', '/v1/tasks', { json: { ...TASK, ref: 'run-1' } }));
   const task: string = opened.body.id;
   const minted = await must(send('nobody', 'POST', '/oauth2/token', { form: tokenForm(NAMES.agent, task) }));
+  const secretFor = async () =>
+    (await must(send('agent', 'POST', '/v1/secrets/orders-db', { json: { task } }))).body.lease_id as string;
+  const [credential, dying] = [await secretFor(), await secretFor()];
+  await must(send('agent', 'POST', `/v1/leases/${dying}/revoke`));
   const refused = await send('other', 'GET', `/v1/tasks/${task}`);
   const selector = { owner: 'nobody@example.com' };
   const locked = await must(send('operator', 'POST', '/v1/locks', { json: { selector, reason: 'drill' } }));
@@ -64,6 +71,8 @@ export async function openWorld(): Promise<World> {
     send,
     task,
     lease: minted.body.lease_id,
+    credential,
+    dying,
     toolToken: minted.body.access_token,
     revocation: locked.body.revocation.id,
     lock: locked.body.lock.id,

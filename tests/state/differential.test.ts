@@ -539,6 +539,14 @@ const STEPS = {
     );
   },
 
+  askToAbandon: async (pair: Pair, x: number, y: number) => {
+    const leaseId = pick([...pair.leases.map((one) => one.id), pair.id('lse')], x) as string;
+    const audit = pair.audit('credential.abandon_requested');
+    await pair.ask(`askToAbandon ${leaseId}`, ({ stores }) =>
+      stores.ledger.askToAbandon({ leaseId, by: ['alice', 'bob'][y % 2] as string, nowMs: pair.clock.now(), audit }),
+    );
+  },
+
   hasten: async (pair: Pair) => {
     await pair.ask('hasten', ({ stores }) => stores.ledger.hasten({ backend: 'postgres', nowMs: pair.clock.now() }));
   },

@@ -1,4 +1,5 @@
 import type { Parts } from '../../broker/parts.js';
+import { RECONCILE_EVERY_MS, reconcile } from '../../broker/reconcile.js';
 import { welcomeBack } from '../../broker/welcome-back.js';
 import { work } from '../../broker/work.js';
 
@@ -20,4 +21,23 @@ export function takeJobs(parts: Parts): Promise<void> {
       throw error;
     }
   }, hands);
+}
+
+/** Compares each backend with what is known of it, now and again (worker role). One that is slow holds up its own turn only. */
+export function keepBooks(parts: Parts, signal: AbortSignal): NodeJS.Timeout[] {
+  return parts.backends.all().map((backend) => {
+    let isBusy = false;
+    return setInterval(async () => {
+      if (isBusy) return;
+      isBusy = true;
+      try {
+        await reconcile(parts, backend, signal);
+      } catch (error) {
+        const problem = error instanceof Error ? error.message : 'not an Error was thrown';
+        parts.observe({ event: 'reconcile.failed', level: 'warn', backend: backend.name, problem });
+      } finally {
+        isBusy = false;
+      }
+    }, RECONCILE_EVERY_MS);
+  });
 }

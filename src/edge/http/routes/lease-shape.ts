@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { LeaseRecord } from '../../../core/lease.js';
 import { defined, instant } from '../wire.js';
+import { revocabilityOnWire, revocabilityShape } from './revocability-shape.js';
 import { moment, texts } from './shapes.js';
 
 export const leaseShape = z.strictObject({
@@ -24,6 +25,23 @@ export const leaseShape = z.strictObject({
   tools: texts,
   secret: z.string().optional(),
   backend: z.string().optional(),
+  sensitivity: z.string().optional(),
+  revocability: revocabilityShape.optional(),
+  renewable: z.boolean().optional(),
+  replaces: z.string().optional(),
+  attempts: z.int().optional().meta({ description: 'At revoking it, so far' }),
+  last_problem: z.string().optional(),
+  next_attempt_at: moment.optional(),
+  stuck: z.boolean().optional(),
+  evidence: z
+    .enum(['confirmed', 'verified-dead', 'not-probed', 'expired', 'unbounded'])
+    .optional()
+    .meta({ description: 'How its death is known' }),
+  residue: z.string().optional().meta({ description: 'What is left of a dead one that nobody can use' }),
+  residual: z
+    .string()
+    .optional()
+    .meta({ description: 'Until when it may still work though it was ended: a moment, or `unbounded`' }),
   binding: z.enum(['none', 'dpop', 'mtls']),
   bundle: z.string(),
   key: z.string().optional().meta({ description: '`kid` of the key that signed the token' }),
@@ -53,6 +71,17 @@ export function leaseOnWire(lease: LeaseRecord): z.output<typeof leaseShape> {
     tools: lease.tools,
     secret: lease.secret,
     backend: lease.backend,
+    sensitivity: lease.sensitivity,
+    revocability: lease.revocability && revocabilityOnWire(lease.revocability),
+    renewable: lease.renewable,
+    replaces: lease.replaces,
+    attempts: lease.attempts,
+    last_problem: lease.lastProblem,
+    next_attempt_at: instant(lease.nextAttemptMs),
+    stuck: lease.stuck,
+    evidence: lease.evidence,
+    residue: lease.residue,
+    residual: residualOf(lease),
     binding: lease.binding,
     bundle: lease.bundle,
     key: lease.keyId,
@@ -63,4 +92,10 @@ export function leaseOnWire(lease: LeaseRecord): z.output<typeof leaseShape> {
     revoked_at: instant(lease.revokedAtMs),
     revoked_reason: lease.revokedReason,
   });
+}
+
+/** What is being revoked may work until its backend says otherwise, or its own end; what only a rotation kills has none. */
+function residualOf({ kind, state, evidence, revocability, expiresAtMs }: LeaseRecord): string | undefined {
+  if (kind !== 'credential' || (state !== 'revoking' && state !== 'abandoned')) return undefined;
+  return evidence === 'unbounded' || revocability?.kind === 'rotate-only' ? 'unbounded' : instant(expiresAtMs);
 }

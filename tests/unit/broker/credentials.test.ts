@@ -1,0 +1,333 @@
+import { abandon } from '../../../src/broker/abandon.js';
+import type { Caller } from '../../../src/broker/caller.js';
+import { giveBack } from '../../../src/broker/give-back.js';
+import { issue } from '../../../src/broker/issue.js';
+import { issueAgain } from '../../../src/broker/issue-again.js';
+import { reEvaluateTask } from '../../../src/broker/re-evaluate.js';
+import { RECONCILE_EVERY_MS, reconcile } from '../../../src/broker/reconcile.js';
+import { renew } from '../../../src/broker/renew.js';
+import { BrokerError } from '../../../src/core/errors.js';
+import { newId } from '../../../src/core/ids.js';
+import type { TaskRecord } from '../../../src/core/task.js';
+import { FakeBackend } from '../../fakes/backend.js';
+import { EMAILS, fakeBundle } from '../../fakes/policy.js';
+import { VirtualClock } from '../../fakes/virtual-clock.js';
+import { agentOf, OPERATOR, openVerbWorld, type VerbWorld } from './world.js';
+
+const BOB: Caller = { ...OPERATOR, name: 'https://people.example#bob' };
+
+async function refused(asking: Promise<unknown>): Promise<string> {
+  try {
+    await asking;
+  } catch (error) {
+    if (error instanceof BrokerError) return error.code;
+    throw error;
+  }
+  return 'not refused';
+}
+
+let clock: VirtualClock;
+let backend: FakeBackend;
+let world: VerbWorld;
+let task: TaskRecord;
+
+beforeEach(async () => {
+  clock = new VirtualClock();
+  backend = new FakeBackend(clock);
+  const bundle = fakeBundle('sample', {
+    workloads: [{}, { spiffeId: EMAILS }],
+    taskTypes: [{}],
+    resources: [{}],
+    secrets: [{}],
+  });
+  world = await openVerbWorld({ clock, backends: [backend], bundles: [{ bundle }] });
+  task = await world.openTask();
+});
+
+const audit = (type: 'task.ended' | 'lock.set') => ({ id: 'dec_a_1', atMs: 0, type, actor: {} });
+const issued = async (ttlMs = 100_000) =>
+  (await issue(world, agentOf(world), { secret: 'orders-db', task: task.id, ttlMs })).leaseId;
+const other = (): Caller => ({ ...agentOf(world), name: EMAILS });
+
+describe('renew', () => {
+  it('gives longer life under the same lease and at the same position, to lease and backend alike', async () => {
+    const id = await issued();
+    const { position } = world.lease(id);
+    await world.ledger.note({ ...audit('lock.set') });
+    world.line.append({ none: true }, clock.now() + 1_000);
+    clock.advance(50_000);
+    const { expiresAtMs, renewable } = await renew(world, agentOf(world), { lease: id, incrementMs: 200_000 });
+    expect([expiresAtMs, renewable]).toEqual([clock.now() + 200_000, true]);
+    expect(world.lease(id)).toMatchObject({ state: 'active', expiresAtMs, position });
+    expect(backend.expiryOf(id)).toBe(expiresAtMs);
+  });
+
+  it('never past what secret, policy and task allow, and never shorter than it was', async () => {
+    const id = await issued(300_000);
+    const end = world.lease(id).expiresAtMs;
+    expect((await renew(world, agentOf(world), { lease: id, incrementMs: 10_000 })).expiresAtMs).toBe(end);
+    expect((await renew(world, agentOf(world), { lease: id, incrementMs: 86_400_000 })).expiresAtMs).toBe(
+      clock.now() + 600_000,
+    );
+  });
+
+  it.each([
+    ['somebody else', async () => {}, other, 'not_found'],
+    ['an operator', async () => {}, () => OPERATOR, 'not_found'],
+    [
+      'policy that changed its mind',
+      async () => {
+        world.policies.rule = () => 'deny';
+      },
+      () => agentOf(world),
+      'denied',
+    ],
+    [
+      'a task that is over',
+      async () => {
+        await world.ledger.endTask({
+          taskId: task.id,
+          state: 'completed',
+          reason: '',
+          by: '',
+          nowMs: clock.now(),
+          audit: audit('task.ended'),
+        });
+      },
+      () => agentOf(world),
+      'task_over',
+    ],
+    [
+      'a lock',
+      async () => {
+        await world.ledger.revoke({
+          revocation: { id: 'rev_a_1', selector: { team: 'payments' }, reason: '', by: 'a', createdAtMs: 0 },
+          matches: [],
+          untilMs: 0,
+          lock: { id: 'lck_a_1', selector: { secret: 'orders-db' }, reason: 'odd', by: 'a', createdAtMs: 0 },
+          nowMs: clock.now(),
+          audit: audit('lock.set'),
+        });
+        world.feed.catchUp();
+      },
+      () => agentOf(world),
+      'denied',
+    ],
+    ['its own end', async () => clock.advance(100_000), () => agentOf(world), 'conflict'],
+    [
+      'a revocation',
+      async (id: string) => {
+        await giveBack(world, agentOf(world), id);
+      },
+      () => agentOf(world),
+      'conflict',
+    ],
+  ] as [string, (id: string) => Promise<void>, () => Caller, string][])(
+    'is refused by %s, and the backend is not asked',
+    async (_, prepare, who, code) => {
+      const id = await issued();
+      const end = backend.expiryOf(id);
+      await prepare(id);
+      expect(await refused(renew(world, who(), { lease: id, incrementMs: 300_000 }))).toBe(code);
+      expect(backend.calls.filter(({ call }) => call === 'renew')).toEqual([]);
+      expect(backend.expiryOf(id)).toBe(end);
+    },
+  );
+
+  it('nothing outlives its lease: when the backend may have done it, the lease says the later end', async () => {
+    const id = await issued();
+    backend.faults.renew = [{ kind: 'timeout', happens: true }];
+    expect(await refused(renew(world, agentOf(world), { lease: id, incrementMs: 300_000 }))).toBe('unavailable');
+    expect(world.lease(id).expiresAtMs).toBeGreaterThanOrEqual(backend.expiryOf(id) as number);
+  });
+});
+
+describe('give back', () => {
+  it('a holder ends its own lease, and the backend confirms it', async () => {
+    const id = await issued();
+    expect(await giveBack(world, agentOf(world), id)).toEqual({ id, state: 'revoking' });
+    await world.schedule.runJobs();
+    expect(world.lease(id).state).toBe('revoked');
+    expect(await giveBack(world, agentOf(world), id)).toEqual({ id, state: 'revoked' });
+  });
+
+  it('another agent is told that there is no such lease, and nothing happens', async () => {
+    const id = await issued();
+    world.policies.rule = ({ resource }) => (resource.type === 'Installation' ? 'deny' : 'allow');
+    expect(await refused(giveBack(world, other(), id))).toBe('not_found');
+    expect(world.lease(id).state).toBe('active');
+  });
+});
+
+describe('a request that is repeated', () => {
+  const again = (key: string, bodyDigest = 'b') =>
+    issueAgain(world, agentOf(world), { secret: 'orders-db', task: task.id }, { key, bodyDigest });
+
+  it('revokes the first credential and issues another that says so; nothing secret is kept to be replayed', async () => {
+    const first = await again('k');
+    const second = await again('k');
+    expect(second).toMatchObject({ replaces: first.leaseId });
+    expect(second.leaseId).not.toBe(first.leaseId);
+    await world.schedule.runJobs();
+    expect(world.lease(first.leaseId).state).toBe('revoked');
+    expect(backend.live()).toEqual([second.leaseId]);
+    expect(JSON.stringify([...world.line.state.claims.values()])).not.toContain('pw-');
+    expect((await again('k')).replaces).toBe(second.leaseId);
+  });
+
+  it('with another body is refused, and one that failed gives its key back', async () => {
+    await again('k');
+    expect(await refused(again('k', 'other'))).toBe('key_reused');
+    backend.faults.issue = [{ kind: 'busy' }];
+    expect(await refused(again('l'))).toBe('unavailable');
+    expect(await again('l')).not.toHaveProperty('replaces');
+  });
+});
+
+describe('abandon', () => {
+  const ask = (who: Caller, id: string) => abandon(world, who, { lease: id, reason: 'the server was scrapped' });
+  const dying = async () => {
+    const id = await issued();
+    backend.down = 'unreachable';
+    await giveBack(world, agentOf(world), id);
+    await world.schedule.runJobs();
+    return id;
+  };
+
+  it('needs two persons within a quarter of an hour; then nobody tries any more, and the record says why', async () => {
+    const id = await dying();
+    expect(await ask(OPERATOR, id)).toBe('requested');
+    expect(await ask(OPERATOR, id)).toBe('requested');
+    expect(world.lease(id).state).toBe('revoking');
+    expect(await ask(BOB, id)).toBe('abandoned');
+    expect(world.lease(id)).toMatchObject({ state: 'abandoned', lastProblem: 'given up: the server was scrapped' });
+    expect(world.line.state.audit.filter(({ type }) => type === 'credential.abandoned')).toHaveLength(1);
+    clock.advance(600_000);
+    expect(await world.schedule.sweep()).toBe(0);
+  });
+
+  it('a second person who comes too late is a first one', async () => {
+    const id = await dying();
+    await ask(OPERATOR, id);
+    clock.advance(15 * 60_000);
+    expect(await ask(BOB, id)).toBe('requested');
+  });
+
+  it('what is alive is not abandoned, and nobody without the right abandons anything', async () => {
+    const id = await issued();
+    expect(await refused(ask(OPERATOR, id))).toBe('conflict');
+    expect(await refused(ask({ ...OPERATOR, bound: false }, id))).toBe('denied');
+    world.policies.rule = ({ action }) => (action === 'abandon' ? 'deny' : 'allow');
+    expect(await refused(ask(OPERATOR, id))).toBe('denied');
+    expect(world.lease(id).state).toBe('active');
+  });
+});
+
+describe('judged again', () => {
+  it('a context change that policy does not allow the secret under ends the credential, and no other', async () => {
+    const elsewhere = await world.openTask();
+    const kept = (await issue(world, agentOf(world), { secret: 'orders-db', task: elsewhere.id })).leaseId;
+    const id = await issued();
+    world.policies.rule = ({ action, context }) =>
+      action === 'read' && (context['task'] as { generation: number }).generation > 1 ? 'deny' : 'allow';
+    await world.ledger.changeContext({
+      taskId: task.id,
+      generation: 1,
+      context: { risk: 'high' },
+      revoke: false,
+      judgeWithinMs: 5_000,
+      nowMs: clock.now(),
+      audit: { id: 'dec_a_1', atMs: 0, type: 'task.context_changed', actor: {} },
+    });
+    await reEvaluateTask(world, task.id);
+    await world.schedule.runJobs();
+    expect([world.lease(id).state, world.lease(kept).state]).toEqual(['revoked', 'active']);
+    expect(backend.live()).toEqual([kept]);
+  });
+});
+
+describe('reconcile', () => {
+  const signal = new AbortController().signal;
+  const turn = async () => {
+    clock.advance(RECONCILE_EVERY_MS);
+    await reconcile(world, backend, signal);
+  };
+  const unknown = () => newId('lse', 'a', clock.now());
+
+  it('what exists and nobody knows is revoked and recorded; what is alive is left alone', async () => {
+    const alive = await issued();
+    backend.plant(unknown());
+    await turn();
+    expect(backend.live()).toEqual([alive]);
+    expect(world.line.state.audit.filter(({ type }) => type === 'credential.orphan')).toHaveLength(1);
+    expect(world.events).toContainEqual(expect.objectContaining({ event: 'reconcile.done', orphans: 1, lost: 0 }));
+  });
+
+  it('a credential whose lease was closed does not come back to life', async () => {
+    const id = await issued();
+    await giveBack(world, agentOf(world), id);
+    await world.schedule.runJobs();
+    backend.plant(id);
+    await turn();
+    expect(backend.live()).toEqual([]);
+  });
+
+  it('another cell that shares the backend keeps what it has', async () => {
+    const theirs = newId('lse', 'b', clock.now());
+    backend.plant(theirs);
+    await turn();
+    expect(backend.live()).toEqual([theirs]);
+  });
+
+  it('what is just being made is nobody’s orphan: the backend is listed before the store is read', async () => {
+    let made: string | undefined;
+    backend.onMade = async (leaseId) => {
+      made = leaseId;
+      await reconcile(world, backend, signal);
+    };
+    const id = await issued();
+    expect([made, backend.live()]).toEqual([id, [id]]);
+  });
+
+  it('what we believe alive and is not there is reported, and its lease goes', async () => {
+    const id = await issued();
+    clock.advance(60_000);
+    backend.lose(id);
+    await turn();
+    expect(world.lease(id)).toMatchObject({ state: 'revoking', revokedReason: expect.stringContaining('lost') });
+    expect(world.line.state.audit.filter(({ type }) => type === 'credential.lost')).toHaveLength(1);
+  });
+
+  it('one that the list merely does not show is asked for, and stays', async () => {
+    const id = await issued();
+    clock.advance(60_000);
+    backend.find = async function* () {};
+    await turn();
+    expect(world.lease(id).state).toBe('active');
+  });
+
+  it('one worker at a time: a second turn within the same time does nothing', async () => {
+    await turn();
+    const calls = backend.calls.length;
+    await reconcile(world, backend, signal);
+    expect(backend.calls).toHaveLength(calls);
+  });
+
+  it('nothing is done while this broker has not read the whole line', async () => {
+    backend.plant(unknown());
+    world.feed.reached = async () => {
+      throw new BrokerError('unavailable', 'not yet');
+    };
+    await expect(turn()).rejects.toThrow();
+    expect(backend.live()).toHaveLength(1);
+  });
+
+  it('an orphan that could not be revoked is found again', async () => {
+    backend.plant(unknown());
+    backend.faults.revoke = [{ kind: 'failed' }];
+    await turn();
+    expect(backend.live()).toHaveLength(1);
+    await turn();
+    expect(backend.live()).toEqual([]);
+  });
+});
