@@ -1,10 +1,54 @@
-// npm start: installs and builds what is missing, then becomes `mayfly dev` with whatever arguments were given.
+// npm start: installs and builds what is missing, brings up a real PostgreSQL for the sample secret, then becomes `mayfly dev` with whatever
+// arguments were given.
+//   --no-postgres   go without PostgreSQL
 import { fileURLToPath } from 'node:url';
 import { orOneLine, prepare } from './prepare.mjs';
 
+const HELP = `npm start brings up a real PostgreSQL too, for the sample secret orders-db.
+  --no-postgres  go without it
+
+`;
+
 await orOneLine(async () => {
   prepare();
+  const words = process.argv.slice(2).filter((word) => word !== '--no-postgres');
+  const isHelp = words.some((word) => word === '--help' || word === '-h');
+  if (isHelp) process.stdout.write(HELP);
+  const isWanted =
+    !isHelp && !process.argv.includes('--no-postgres') && !words.some((word) => word.startsWith('--backends'));
+  const database = isWanted ? await sampleDatabase(words) : undefined;
   // In this very process: signals reach the broker once, and directly.
-  process.argv.splice(1, 1, fileURLToPath(new URL('../bin/mayfly.js', import.meta.url)), 'dev');
-  await import('../bin/mayfly.js');
+  const backends = database ? ['--backends', database.backendsFile] : [];
+  process.argv.splice(
+    1,
+    Infinity,
+    fileURLToPath(new URL('../bin/mayfly.js', import.meta.url)),
+    'dev',
+    ...words,
+    ...backends,
+  );
+  try {
+    await import('../bin/mayfly.js');
+  } finally {
+    await database?.stop();
+  }
 });
+
+/** Without it everything but the sample secret works, so what is in its way is said and the start goes on. */
+async function sampleDatabase(words) {
+  const say = (line) => process.stdout.write(`${line}\n`);
+  try {
+    const { startSampleDatabase } = await import('./sample-database.mjs');
+    return await startSampleDatabase({ dataDir: dataDirOf(words), say });
+  } catch (error) {
+    process.stderr.write(`mayfly: going without PostgreSQL: ${error.message}\n`);
+    return undefined;
+  }
+}
+
+/** As `mayfly dev` reads it. */
+function dataDirOf(words) {
+  const at = words.indexOf('--data');
+  const said = at >= 0 ? words[at + 1] : words.find((word) => word.startsWith('--data='))?.slice('--data='.length);
+  return said ?? process.env.MAYFLY_DATA ?? '.data';
+}
