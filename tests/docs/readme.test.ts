@@ -15,13 +15,14 @@ const BLOCKS = [...README.matchAll(/<!-- test: ([a-z-]+) -->\n```sh\n([\s\S]*?)`
 
 /** What each block has to say, and how its last command has to end. */
 const EXPECTED: Record<string, { exit: number; says: RegExp }> = {
-  'by-hand': { exit: 0, says: /spiffe:\/\/dev\.mayfly\/agent\/refunds[\s\S]*completed/ },
+  'by-hand': { exit: 0, says: /spiffe:\/\/dev\.mayfly\/agent\/refunds[\s\S]*"username": "mayfly_[\s\S]*completed/ },
   refused: { exit: 3, says: /Refused: revoked/ },
   'curl-token': { exit: 0, says: /"access_token":"ey/ },
+  run: { exit: 0, says: /I am mayfly_\w+[\s\S]*lse_/ },
   'curl-task': { exit: 0, says: /"state":"completed"/ },
   stop: { exit: 0, says: /Effective now; lock lck_/ },
   lift: { exit: 0, says: /requested[\s\S]*lifted/ },
-  operate: { exit: 0, says: /Grants are open[\s\S]*ES256[\s\S]*sha256:[\s\S]*0 failed/ },
+  operate: { exit: 0, says: /Grants are open[\s\S]*ok {3}orders-db[\s\S]*ES256[\s\S]*sha256:[\s\S]*0 failed/ },
 };
 
 describe('the README', () => {
@@ -60,7 +61,7 @@ describe('the README', () => {
         `#!/bin/sh\nshift\nexec "${process.execPath}" "${resolve('bin/mayfly.js')}" "$@"\n`,
         { mode: 0o755 },
       );
-      broker = spawn(process.execPath, [resolve('bin/mayfly.js'), 'dev', '--port', '0', '--data', join(dir, 'data')], {
+      broker = spawn(process.execPath, [resolve('scripts/start.mjs'), '--port', '0', '--data', join(dir, 'data')], {
         stdio: ['ignore', 'pipe', 'pipe'],
       });
       for (const stream of [broker.stdout, broker.stderr])
@@ -86,9 +87,14 @@ describe('the README', () => {
         'SPIFFE identity',
         'got a token',
         'let it in',
+        'got a database user',
+        'read order 42 in PostgreSQL',
         'completed',
         'refuses the same token: revoked',
         'gets no other one',
+        'PostgreSQL cut the open connection \\(57P01\\)',
+        'refuses the next login itself: its role is not permitted to log in \\(28000\\)',
+        'on record: verified-dead',
       ];
       for (const step of steps) expect(said).toMatch(new RegExp(`\\d+\\.\\d ms .*${step}`));
     });

@@ -50,17 +50,18 @@ async function run(flags: DevFlags): Promise<void> {
   });
   try {
     say(`Mayfly is up: ${broker.url}  (mTLS: ${broker.mtlsUrl}; store: ${broker.redis})\n`);
+    const withDatabase = broker.running.parts.backends.get('orders-postgres') !== undefined;
     if (flags.story && !stopping.signal.aborted) {
       const { playStory } = await import('../dev/story.js');
       await grants(broker.running, say, stopping.signal);
       await playStory({
         url: broker.url,
         trustDomain: broker.trustDomain,
-        withDatabase: broker.running.parts.backends.get('orders-postgres') !== undefined,
+        withDatabase,
         say,
       });
     }
-    say(invitation(broker.url, flags.data));
+    say(invitation(broker.url, flags.data, withDatabase));
     await new Promise<void>((resolve) => {
       if (stopping.signal.aborted) resolve();
       stopping.signal.addEventListener('abort', () => resolve());
@@ -84,7 +85,7 @@ async function grants({ parts }: Running, say: (line: string) => void, signal: A
   }
 }
 
-function invitation(url: string, dataDir: string): string {
+function invitation(url: string, dataDir: string, withDatabase: boolean): string {
   const data = dataDir === '.data' ? '' : `export MAYFLY_DATA=${dataDir}\n`;
   return `
 Do it by hand, in another terminal in this folder:
@@ -92,7 +93,7 @@ Do it by hand, in another terminal in this folder:
 ${data}T=$(npx mayfly task start --type refund --param order_id=42 --agent /agent/refunds --tool orders.read --resource https://orders.example --ttl 5m --field id)
 K=$(npx mayfly token --as /agent/refunds --task $T --resource https://orders.example --field access_token)
 npx mayfly verify --as /tool/orders --audience https://orders.example $K
-npx mayfly task complete $T
+${withDatabase ? 'npx mayfly secret get orders-db --as /agent/refunds --task $T -o json\n' : ''}npx mayfly task complete $T
 npx mayfly verify --as /tool/orders --audience https://orders.example $K
 
 The API: ${url}/openapi.json    Stop with Ctrl-C.`;

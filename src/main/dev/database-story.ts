@@ -91,7 +91,9 @@ async function refusalOf(login: ConstructorParameters<typeof Client>[0]): Promis
   try {
     await again.connect();
   } catch (error) {
-    return error instanceof Error ? `${error.message.replace(/"[^"]*"/, 'it')} (${codeOf(error)})` : 'refused';
+    return error instanceof Error
+      ? `${error.message.replace(/^role "[^"]*"/, 'its role')} (${codeOf(error)})`
+      : 'refused';
   }
   await again.end();
   throw new Error('PostgreSQL let the user in although its task is over');
