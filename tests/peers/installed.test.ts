@@ -139,9 +139,12 @@ const UP_WITHIN_MS = 90_000;
     });
     expect([opened.status, await opened.text()]).toEqual([201, expect.stringContaining('"id"')]);
     for (const pod of pods) {
-      const text = await (await fetch(`${pod.urlOf('ops')}/metrics`)).text();
+      let text = '';
+      await until('its metrics say that grants are open', 30_000, async () => {
+        text = await (await fetch(`${pod.urlOf('ops')}/metrics`)).text();
+        return /^mayfly_grants_closed 0$/m.test(text);
+      });
       expect(text).toMatch(/^mayfly_build_info\{.*\} 1$/m);
-      expect(text).toMatch(/^mayfly_grants_closed 0$/m);
       expect(text).toMatch(/^process_resident_memory_bytes /m);
     }
     await until('the audit is in the files of the worker', 30_000, () =>
