@@ -7,13 +7,14 @@ import { systemRecord } from './refusal.js';
 const PAGE = 500;
 
 /**
- * What an end or a suspension left to do. Everything below is dead already, because everybody looks at the path: this moves the records, so
+ * What an end or a suspension left to do, or the death of a lease that others hang on. Everything below is dead already, because everybody looks at the path: this moves the records, so
  * that backends are asked to revoke and lists tell the truth. It selects by effective state, and goes on after a resume.
  */
 export async function drainTask(parts: Parts, taskId: string): Promise<void> {
   const task = await parts.views.task(taskId);
   if (!task) return;
-  await moveLeases(parts, taskId, task.endReason ?? task.state);
+  const reason = task.state === 'active' ? 'a lease above it is dead' : (task.endReason ?? task.state);
+  await moveLeases(parts, taskId, reason);
   if (isTerminal(task.state)) await cancelChildren(parts, taskId);
   await parts.ledger.settleTask({
     taskId,

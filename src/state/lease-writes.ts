@@ -113,6 +113,7 @@ async function revokeLeases(
         lease.kind === 'token' ? tokenPlace(cell, lease.id)[1] : retireMember(lease),
         lease.expiresAtMs,
         Math.floor(lease.expiresAtMs / SLOT_MS),
+        lease.taskId ?? '',
       ]),
     ],
     { nowMs, audit },

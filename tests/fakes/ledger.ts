@@ -369,6 +369,9 @@ export class FakeLedger implements Ledger {
       if (!lease || !this.#isMovable(lease, write.nowMs)) continue;
       revoked.push(id);
       const hasBelow = [...state.leases.values()].some((other) => other.path.includes(id));
+      if (hasBelow && lease.kind === 'token' && lease.taskId !== undefined) {
+        this.#line.makeDue('drain-task', lease.taskId, write.nowMs);
+      }
       // A verdict's token has no other entry that kills it at a verifier.
       if (hasBelow || ((write.verdict || write.announce) && lease.kind === 'token')) {
         position = this.#line.append({ lease: id }, lease.expiresAtMs + SKEW_MS);

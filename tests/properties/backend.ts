@@ -28,6 +28,11 @@ export class Backend {
     return this.#live.has(leaseId);
   }
 
+  async renew(leaseId: string): Promise<void> {
+    this.#answer();
+    if (!this.#live.has(leaseId)) throw new BrokerError('unavailable', 'There is no such thing.');
+  }
+
   /** What really exists, for the oracle. */
   live(): string[] {
     return [...this.#live.keys()];

@@ -231,7 +231,9 @@ export class Oracle {
       }
       if (lease.tools.some((tool) => !parent.tools.includes(tool)))
         this.#violated('I5', `${lease.id} has more tools than ${id}`);
-      const before = [...parent.actors, parent.agent];
+      // Whoever asks for a credential with its own token passes it on to nobody.
+      const isOwn = lease.kind === 'credential' && parent.agent === lease.agent && id === lease.path.at(-1);
+      const before = isOwn ? parent.actors : [...parent.actors, parent.agent];
       if (before.some((name, at) => lease.actors[at] !== name))
         this.#violated('I5', `${lease.id} forgot who passed it on`);
       const parentKill = this.#killOf(this.#known.get(id) as Known);

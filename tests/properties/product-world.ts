@@ -1,10 +1,14 @@
+import { z } from 'zod';
 import { activateBundle } from '../../src/broker/activate-bundle.js';
 import type { Caller } from '../../src/broker/caller.js';
 import { changeContext } from '../../src/broker/change-context.js';
 import { endTask } from '../../src/broker/end-task.js';
+import { issue } from '../../src/broker/issue.js';
 import { liftLock, lock } from '../../src/broker/lock.js';
 import { mint } from '../../src/broker/mint.js';
 import type { Parts } from '../../src/broker/parts.js';
+import { RECONCILE_EVERY_MS, reconcile } from '../../src/broker/reconcile.js';
+import { renew } from '../../src/broker/renew.js';
 import { revoke } from '../../src/broker/revoke.js';
 import { startTask } from '../../src/broker/start-task.js';
 import { resumeTask, suspendTask } from '../../src/broker/suspend-task.js';
@@ -15,26 +19,30 @@ import type { Bundle } from '../../src/core/bundle.js';
 import { readTaskClaims } from '../../src/core/claims.js';
 import type { PolicyQuestion } from '../../src/core/decision.js';
 import type { LeaseRecord } from '../../src/core/lease.js';
+import { Secret } from '../../src/core/secret.js';
 import type { Selector } from '../../src/core/selector.js';
 import { parseSpiffeId, type SpiffeId, trustDomainOf } from '../../src/core/spiffe-id.js';
 import type { TaskRecord, TerminalState } from '../../src/core/task.js';
+import type { Backend } from '../../src/plugins/backends/contract.js';
 import type { Job } from '../../src/state/stores.js';
+import { fakeBackends } from '../fakes/backend.js';
 import { PEOPLE_ISSUER, svid } from '../fakes/identity.js';
 import { fakeParts, ISSUER } from '../fakes/parts.js';
 import { fakeBundle, ORDERS } from '../fakes/policy.js';
 import type { FakeStores } from '../fakes/stores.js';
-import { doJob, type Given, type Hands, RISKS, riskIn, TTL_MS } from './ledger-verbs.js';
+import { type Given, type Hands, RISKS, riskIn, TTL_MS } from './ledger-verbs.js';
 import { HOLDERS, OPENER, World, type WorldOptions } from './world.js';
 
+const BACKEND = 'pg';
 const BUNDLES: Bundle[] = [fakeBundle('bundle-0'), fakeBundle('bundle-1')];
 
-/** The same world, moved by the product's own verbs; only credentials are still made by the small ones. */
+/** The same world, moved by the product's own verbs. */
 export class ProductWorld extends World {
   readonly #parts: Parts[];
   #tasksOpened = 0;
 
   constructor(options: WorldOptions = {}) {
-    super({ ...options, bundles: BUNDLES, judgesCredentials: false });
+    super({ ...options, bundles: BUNDLES });
     this.#parts = this.brokers.map((stores) => this.#partsOf(stores));
   }
 
@@ -73,9 +81,30 @@ export class ProductWorld extends World {
     };
   }
 
-  /** Not below a token: enumerating those is the business of the credentials' own verbs. */
-  override issue(holder: number, taskId: string) {
-    return super.issue(holder, taskId);
+  override issue(holder: number, taskId: string, parent?: Given) {
+    return async (hands: Hands): Promise<Given> => {
+      const parts = this.#with(hands);
+      const caller = agent(parent?.claims.client_id ?? (HOLDERS[holder % HOLDERS.length]?.agent as string), parent);
+      const { leaseId } = await issue(parts, caller, { secret: 'orders-db', task: taskId, ttlMs: TTL_MS });
+      const lease = structuredClone(this.line.state.leases.get(leaseId)) as LeaseRecord;
+      // A credential has no claims; what the oracle asks of it is asked of its lease.
+      return { lease, claims: { jti: leaseId } as Given['claims'] };
+    };
+  }
+
+  override renew({ lease }: Given) {
+    return (hands: Hands): Promise<unknown> =>
+      renew(this.#with(hands), agent(lease.agent), { lease: lease.id, incrementMs: TTL_MS });
+  }
+
+  override reconcile(hands: Hands): Promise<void> {
+    const parts = this.#with(hands);
+    this.clock.advance(RECONCILE_EVERY_MS);
+    return reconcile(parts, parts.backends.get(BACKEND) as Backend, new AbortController().signal);
+  }
+
+  override async backendIsBack(): Promise<void> {
+    await this.brokers[0]?.ledger.hasten({ backend: BACKEND, nowMs: this.clock.now() });
   }
 
   override end(taskId: string, state: TerminalState) {
@@ -124,7 +153,7 @@ export class ProductWorld extends World {
 
   override job(job: Job) {
     return (hands: Hands): Promise<void> =>
-      job.name === 'retire-credential' ? doJob(hands, job) : work(this.#with(hands), job);
+      work(this.#with(hands), job.name === 'retire-credential' ? { ...job, backend: BACKEND } : job);
   }
 
   #given(token: string): Given {
@@ -145,6 +174,35 @@ export class ProductWorld extends World {
       ledger: hands.ledger,
       views: hands.views,
       feed: hands.feed,
+      backends: fakeBackends(this.#backendOf(hands)),
+    };
+  }
+
+  /** The world's backend as the product knows one, with this process' own places to stand still at. */
+  #backendOf({ backend }: Hands): Backend {
+    return {
+      name: BACKEND,
+      kind: 'fake',
+      bounds: { issuesMax: 1, revocationsMax: 1, issueTimeoutMs: 2_000, revokeTimeoutMs: 1_000 },
+      secretSettings: z.looseObject({}),
+      revocability: () => ({ kind: 'instant' }),
+      plan: ({ leaseId }) => ({ role: leaseId }),
+      issue: async ({ leaseId, deadlineMs, expiresAtMs }) => {
+        await backend.make(leaseId, deadlineMs);
+        return { data: new Secret({ password: leaseId }), handle: {}, expiresAtMs, renewable: true };
+      },
+      renew: async ({ leaseId }, expiresAtMs) => {
+        await backend.renew(leaseId);
+        return { expiresAtMs };
+      },
+      revoke: ({ leaseId }) => backend.revoke(leaseId),
+      confirm: async ({ leaseId }) =>
+        (await backend.exists(leaseId)) ? { state: 'there', detail: 'it exists' } : { state: 'gone' },
+      find: async function* () {
+        for (const leaseId of backend.live()) yield { leaseId, handle: { role: leaseId } };
+      },
+      check: async () => [],
+      close: async () => {},
     };
   }
 
@@ -153,16 +211,42 @@ export class ProductWorld extends World {
       clock: this.clock,
       stores,
       settings: { ttlMsDefault: TTL_MS },
+      parts: { secretChecks: { problemOf: () => undefined } as unknown as Parts['secretChecks'] },
       bundles: BUNDLES.map((bundle) => ({ bundle, rule: (question) => this.#rule(bundle, question) })),
     });
   }
 
   /** The world's policy of one number, asked the way the product asks. */
   #rule(bundle: Bundle, question: PolicyQuestion): 'allow' | 'deny' {
-    if (question.action !== 'mint' && question.action !== 'delegate') return 'allow';
+    if (!['mint', 'delegate', 'read'].includes(question.action)) return 'allow';
     const task = question.context['task'] as { context?: Record<string, unknown> } | undefined;
     return this.allows(bundle.digest, riskIn(task?.context ?? {})) ? 'allow' : 'deny';
   }
+}
+
+/** An agent by its own identity, or by a token of the task. */
+function agent(name: string, parent?: Given): Caller {
+  const spiffeId = parseSpiffeId(name) as SpiffeId;
+  return {
+    principal: {
+      kind: 'agent',
+      identity: {
+        kind: 'workload',
+        proof: parent ? 'task-token' : 'jwt-svid',
+        spiffeId,
+        trustDomain: trustDomainOf(spiffeId),
+        expiresAtMs: Number.MAX_SAFE_INTEGER,
+        keyId: 'dev.mayfly#svid-1',
+        attributes: {},
+      },
+      declaration: BUNDLES[0]?.workloads.find((workload) => workload.spiffeId === name) as WorkloadDeclaration,
+    },
+    name,
+    bound: false,
+    binding: 'none',
+    requestId: 'req_a_3',
+    ...(parent && { token: parent.claims }),
+  };
 }
 
 const openerId = parseSpiffeId(OPENER) as SpiffeId;

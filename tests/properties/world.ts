@@ -180,7 +180,7 @@ export class World {
   }
 
   renew(given: Given) {
-    return (hands: Hands) => renewCredential(hands, { given, holder: HOLDERS[0] as Holder });
+    return (hands: Hands): Promise<unknown> => renewCredential(hands, { given, holder: HOLDERS[0] as Holder });
   }
 
   end(taskId: string, state: TerminalState) {
@@ -311,6 +311,14 @@ export class World {
     );
   }
 
+  /** What exists at the backend is compared with what is known. */
+  reconcile(hands: Hands): Promise<void> {
+    return reconcile(hands);
+  }
+
+  /** The backend is back. */
+  async backendIsBack(): Promise<void> {}
+
   /** The last fault is over: whatever is on its way dies, what is due is done, everybody hears everything. Then all has to be well. */
   async heal(): Promise<void> {
     for (const process of [...this.processes.running]) await this.processes.step(process, 'die-before');
@@ -320,9 +328,10 @@ export class World {
     for (const broker of this.brokers) broker.feed.cut = false;
     for (const seconds of [0, 5, 10, 1]) {
       this.clock.advance(seconds * 1_000);
+      await this.backendIsBack();
       await this.#rest();
     }
-    await this.run('reconcile', 0, reconcile);
+    await this.run('reconcile', 0, (hands) => this.reconcile(hands));
     await this.#rest();
     this.oracle.atRest(this.backend.live(), this.clock.now());
     for (const [at, verifier] of this.verifiers.entries()) {
@@ -376,7 +385,7 @@ export class World {
       feed: this.processes.gated(process, 'feed', bugs.dropWaitForFence ? withoutWaiting(stores.feed) : stores.feed, [
         'reached',
       ]),
-      backend: this.processes.gated(process, 'backend', this.backend, ['make', 'revoke']),
+      backend: this.processes.gated(process, 'backend', this.backend, ['make', 'revoke', 'renew']),
       allows: this.allows,
       hash: selectorHash(line.cellKey),
       nextId: (kind) => this.nextId(kind),
@@ -431,6 +440,8 @@ const LEDGER_METHODS = [
   'advanceRevocation',
   'revokeLeases',
   'settleBundle',
+  'noteCredential',
+  'beginAttempt',
   'closeAttempt',
   'settleTask',
   'activateBundle',

@@ -6,6 +6,7 @@ import { issueAgain } from '../../../src/broker/issue-again.js';
 import { reEvaluateTask } from '../../../src/broker/re-evaluate.js';
 import { RECONCILE_EVERY_MS, reconcile } from '../../../src/broker/reconcile.js';
 import { renew } from '../../../src/broker/renew.js';
+import type { TaskClaims } from '../../../src/core/claims.js';
 import { BrokerError } from '../../../src/core/errors.js';
 import { newId } from '../../../src/core/ids.js';
 import type { TaskRecord } from '../../../src/core/task.js';
@@ -220,6 +221,47 @@ describe('abandon', () => {
     world.policies.rule = ({ action }) => (action === 'abandon' ? 'deny' : 'allow');
     expect(await refused(ask(OPERATOR, id))).toBe('denied');
     expect(world.lease(id).state).toBe('active');
+  });
+});
+
+describe('a credential got with a token', () => {
+  const withToken = async () => {
+    const token = await world.give(task, { resource: 'https://mayfly.example' });
+    const claims = {
+      client_id: token.agent,
+      jti: token.id,
+      mayfly: { path: token.path, pos: token.position },
+    } as unknown as TaskClaims;
+    const { leaseId } = await issue(world, agentOf(world, { token: claims }), { secret: 'orders-db' });
+    return { token, id: leaseId };
+  };
+
+  it('hangs on that token, and dies when the token is revoked', async () => {
+    const { token, id } = await withToken();
+    expect(world.lease(id).path).toEqual([task.id, token.id]);
+    await giveBack(world, agentOf(world), token.id);
+    await world.schedule.sweep();
+    await world.schedule.runJobs();
+    expect(world.lease(id).state).toBe('revoked');
+    expect(backend.live()).toEqual([]);
+  });
+
+  it('does not die when the token merely expires, and can be renewed still', async () => {
+    const { token, id } = await withToken();
+    clock.set(token.expiresAtMs + 1_000);
+    await world.schedule.sweep();
+    expect(world.lease(id).state).toBe('active');
+    expect((await renew(world, agentOf(world), { lease: id, incrementMs: 500_000 })).expiresAtMs).toBe(
+      clock.now() + 500_000,
+    );
+  });
+
+  it('is refused for another task than the token’s', async () => {
+    const other = await world.openTask();
+    const token = await world.give(task);
+    const claims = { client_id: token.agent, jti: token.id, mayfly: { path: token.path } } as unknown as TaskClaims;
+    const asking = issue(world, agentOf(world, { token: claims }), { secret: 'orders-db', task: other.id });
+    expect(await refused(asking)).toBe('not_found');
   });
 });
 
