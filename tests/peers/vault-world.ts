@@ -53,6 +53,8 @@ export interface Bao {
   /** Throws unless it says 2xx. */
   set(path: string, body: unknown, namespace?: string): Promise<Reply>;
   policy(name: string, text: string, namespace?: string): Promise<void>;
+  seal(): Promise<void>;
+  unseal(): Promise<void>;
   close(): void;
 }
 
@@ -62,8 +64,12 @@ export async function startBao(): Promise<Bao> {
   const bao: ChildProcess = spawn(
     BAO,
     ['server', '-dev', `-dev-root-token-id=${ROOT}`, `-dev-listen-address=127.0.0.1:${port}`, '-dev-no-store-token'],
-    { stdio: 'ignore' },
+    { stdio: ['ignore', 'pipe', 'ignore'] },
   );
+  let said = '';
+  bao.stdout?.on('data', (chunk) => {
+    said += chunk;
+  });
   const ask: Bao['ask'] = async (method, path, body, { token = ROOT, namespace } = {}) => {
     const reply = await fetch(`${address}/v1/${path}`, {
       method,
@@ -88,6 +94,16 @@ export async function startBao(): Promise<Bao> {
     set,
     policy: async (name, text, namespace) => {
       await set(`sys/policies/acl/${name}`, { policy: text }, namespace);
+    },
+    seal: async () => {
+      await set('sys/seal', {});
+    },
+    unseal: async () => {
+      const [, key] = /Unseal Key: (\S+)/.exec(said) ?? [];
+      await set('sys/unseal', { key });
+      await eventually(async () => {
+        if ((await ask('GET', 'sys/health')).status !== 200) throw new Error('not up yet');
+      });
     },
     close: () => bao.kill('SIGKILL'),
   };
