@@ -47,7 +47,10 @@ export async function reconcile(parts: Parts, backend: Backend, signal: AbortSig
   }
   const missing = [...known.values()].filter(
     (lease) =>
-      !there.has(lease.id) && isMadeBefore(backend, lease, startedAtMs) && lease.expiresAtMs > parts.clock.now(),
+      !there.has(lease.id) &&
+      isMadeBefore(backend, lease, startedAtMs) &&
+      lease.expiresAtMs > parts.clock.now() &&
+      (backend.covers?.(credentialOf({ lease })) ?? true),
   );
   let lost = 0;
   for (const lease of missing.slice(0, LOST_MAX)) if (await isLost(parts, backend, lease, signal)) lost += 1;

@@ -2,6 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import { credentialName } from '../../src/core/credential.js';
 import {
+  accessorOf,
   type Bao,
   backendOf,
   brokerToken,
@@ -60,7 +61,7 @@ describeVault('a secret of another engine of a real OpenBao', () => {
     await backend.check({ name: 'it', settings: backend.secretSettings.parse(settings) }, within());
 
   const isTokenThere = async ({ handle }: Lease) =>
-    (await bao.ask('POST', 'auth/token/lookup-accessor', { accessor: handle['accessor'] })).status === 200;
+    (await bao.ask('POST', 'auth/token/lookup-accessor', { accessor: accessorOf({ handle }) })).status === 200;
 
   describe('of KV version 2', () => {
     const settings = { engine: 'kv', path: 'team/api', token_role: 'mayfly-kv' };
@@ -81,6 +82,22 @@ describeVault('a secret of another engine of a real OpenBao', () => {
       expect(await isTokenThere(lease)).toBe(false);
       expect(await backend.confirm(lease, within())).toEqual({ state: 'unknowable' });
       expect(backend.covers?.(lease)).toBe(false);
+    });
+
+    it('is gone once its value was changed, and not before; and what never left the broker with its token', async () => {
+      const rotating = { ...settings, path: 'team/rotating' };
+      await tokenRole(bao, 'mayfly-kv', 'path "secret/data/team/*" { capabilities = ["read"] }');
+      await bao.set('secret/data/team/rotating', { data: { key: 'x' } });
+      const { lease } = await issue(backend, rotating);
+      expect(await backend.confirm(lease, within())).toEqual({ state: 'unknowable' });
+      const { version: _, ...known } = lease.handle;
+      const lost = { ...lease, handle: known };
+      expect(await backend.confirm(lost, within())).toMatchObject({ state: 'there' });
+      await backend.revoke(lost, within());
+      expect(await backend.confirm(lost, within())).toEqual({ state: 'gone' });
+      expect(await backend.confirm(lease, within())).toEqual({ state: 'unknowable' });
+      await bao.set('secret/data/team/rotating', { data: { key: 'y' } });
+      expect(await backend.confirm(lease, within())).toEqual({ state: 'gone' });
     });
 
     it('that is not there, or was deleted, is refused', async () => {
@@ -145,7 +162,10 @@ describeVault('a secret of another engine of a real OpenBao', () => {
       const { lease } = await issue(backend, settings);
       const { serial: _, pki: __, ...known } = lease.handle;
       await backend.revoke({ ...lease, handle: known }, within());
-      expect(await backend.confirm({ ...lease, handle: known }, within())).toEqual({ state: 'unknowable' });
+      expect(await backend.confirm({ ...lease, handle: known }, within())).toEqual({
+        state: 'unknowable',
+        untilMs: lease.expiresAtMs,
+      });
     });
 
     it('that nobody checks only expires, revoked or not', async () => {
@@ -153,7 +173,7 @@ describeVault('a secret of another engine of a real OpenBao', () => {
       expect(backend.revocability(backend.secretSettings.parse(unchecked))).toMatchObject({ kind: 'expiry-only' });
       const { lease } = await issue(backend, unchecked);
       await backend.revoke(lease, within());
-      expect(await backend.confirm(lease, within())).toEqual({ state: 'unknowable' });
+      expect(await backend.confirm(lease, within())).toEqual({ state: 'unknowable', untilMs: lease.expiresAtMs });
     });
 
     it('of a role that keeps no certificates does not pass its check', async () => {
@@ -181,7 +201,7 @@ describeVault('a secret of another engine of a real OpenBao', () => {
       expect(blob).toContain(credentialName(INSTALLATION, lease.leaseId).replaceAll('_', '-'));
       expect(issued.expiresAtMs).toBeLessThanOrEqual(Date.now() + 60_000);
       await backend.revoke(lease, within());
-      expect(await backend.confirm(lease, within())).toEqual({ state: 'unknowable' });
+      expect(await backend.confirm(lease, within())).toEqual({ state: 'unknowable', untilMs: lease.expiresAtMs });
     });
 
     it('for a user that its role does not allow is refused', async () => {

@@ -8,6 +8,7 @@ import { Secret } from '../../src/core/secret.js';
 import type { Assertion } from '../../src/plugins/backends/contract.js';
 import { eventually } from './spire.js';
 import {
+  accessorOf,
   type Bao,
   backendOf,
   brokerToken,
@@ -180,13 +181,17 @@ describeVault('the broker’s own token at a real OpenBao', () => {
       request.on('end', () => {
         const { token } = JSON.parse(body).spec;
         reviews.push(token);
-        const user = { username: 'system:serviceaccount:mayfly:broker', uid: 'one', groups: [] };
+        const user = {
+          username: 'system:serviceaccount:mayfly:broker',
+          uid: 'one',
+          groups: ['system:serviceaccounts', 'system:serviceaccounts:mayfly'],
+        };
         response.setHeader('content-type', 'application/json');
         response.end(
           JSON.stringify({
             kind: 'TokenReview',
             apiVersion: 'authentication.k8s.io/v1',
-            status: { authenticated: true, user, audiences: [] },
+            status: { authenticated: true, user, audiences: ['x'] },
           }),
         );
       });
@@ -265,7 +270,7 @@ describeVault('the broker’s own token at a real OpenBao', () => {
       expect(problem).toMatchObject({ name: 'BackendProblem', kind: 'misconfigured', isSure: true });
     });
     // What had been issued has a token of its own.
-    const { status } = await bao.ask('POST', 'auth/token/lookup-accessor', { accessor: lease.handle['accessor'] });
+    const { status } = await bao.ask('POST', 'auth/token/lookup-accessor', { accessor: accessorOf(lease) });
     expect(status).toBe(200);
     const { body } = await bao.set('auth/approle/role/dying/secret-id', {});
     fileOf('dying', body.data.secret_id);
@@ -293,9 +298,7 @@ describeVault('the broker’s own token at a real OpenBao', () => {
     expect((await brokers()).length).toBe(before.length + 1);
     await backend.close();
     expect(await brokers()).toEqual(before);
-    expect((await bao.ask('POST', 'auth/token/lookup-accessor', { accessor: lease.handle['accessor'] })).status).toBe(
-      200,
-    );
+    expect((await bao.ask('POST', 'auth/token/lookup-accessor', { accessor: accessorOf(lease) })).status).toBe(200);
   });
 
   it('of a file is not given back: it is somebody else’s', async () => {

@@ -333,6 +333,10 @@ export async function issue(
   return { lease, data: issued.data.expose(), issued };
 }
 
+export function accessorOf({ handle }: { handle: Handle }): string | undefined {
+  return Object.entries(handle).find(([name]) => name.startsWith('accessor_'))?.[1];
+}
+
 export async function findAll(backend: Backend): Promise<Found[]> {
   const all: Found[] = [];
   for await (const found of backend.find?.(within()) ?? []) all.push(found);

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import type { z } from 'zod';
 import { credentialName, type Handle, type Revocability } from '../../core/credential.js';
 import { Secret } from '../../core/secret.js';
@@ -97,7 +98,7 @@ class VaultBackend implements Backend {
     const token = await this.#leases.makeToken(this.#tokenOrder(order, settings, startMs), order.signal);
     try {
       await order.note({
-        accessor: token.accessor,
+        [`${ACCESSOR}${randomBytes(3).toString('hex')}`]: token.accessor,
         asked_at: new Date(startMs).toISOString(),
         renewable_until: new Date(startMs + settings.renewable_seconds_max * 1000).toISOString(),
       });
@@ -114,6 +115,7 @@ class VaultBackend implements Backend {
     if (settings.engine === 'path' && settings.revoke === 'lease' && !isLeased) {
       throw new BackendProblem('misconfigured', `${settings.path} gave no lease, though it is to be revoked by one`);
     }
+    if (isLeased) this.#places.name(reply.lease_id, order.leaseId);
     const taken = takenFrom(() => engine.take(reply, settings));
     return {
       data: new Secret(taken.data),
@@ -131,16 +133,16 @@ class VaultBackend implements Backend {
 
   /** By the lease until the Vault says that it is done, then its token. Without a known lease the token, which queues what hangs on it. */
   async revoke({ handle }: Credential, signal: AbortSignal): Promise<void> {
-    const { lease, accessor, pki, serial } = handle;
+    const { lease, pki, serial } = handle;
     if (lease !== undefined) await this.#leases.revokeLease(lease, signal);
     else if (pki !== undefined && serial !== undefined) await this.#leases.revokeCertificate(pki, serial, signal);
-    if (accessor !== undefined) await this.#leases.revokeToken(accessor, signal);
+    for (const accessor of accessorsOf(handle)) await this.#leases.revokeToken(accessor, signal);
   }
 
   async confirm(credential: Credential, signal: AbortSignal): Promise<Confirmation> {
     const { handle } = credential;
-    const { lease, accessor, revocability, pki, serial } = handle;
-    if (lease === undefined && accessor === undefined) return { state: 'gone' };
+    const { lease, revocability, pki, serial } = handle;
+    if (lease === undefined && accessorsOf(handle).length === 0) return { state: 'gone' };
     if (revocability === 'expiry-only') return { state: 'unknowable', untilMs: this.#endOf(credential) };
     if (revocability === 'rotate-only') return await this.#confirmRotation(handle, signal);
     if (lease !== undefined) {
@@ -155,7 +157,8 @@ class VaultBackend implements Backend {
 
   /** The longest life is kept here: an OpenBao forgets a token's `explicit_max_ttl` when it is renewed (its token role's own it keeps). */
   async renew({ handle }: Credential, expiresAtMs: number, signal: AbortSignal): Promise<{ expiresAtMs: number }> {
-    const { lease, accessor, renewable_until } = handle;
+    const { lease, renewable_until } = handle;
+    const [accessor] = accessorsOf(handle);
     if (lease === undefined || accessor === undefined || renewable_until === undefined) {
       throw new BackendProblem('failed', 'it has no lease to renew', { isSure: true });
     }
@@ -223,17 +226,20 @@ class VaultBackend implements Backend {
   }
 
   /** Its version is known from the commit on: without one it never left the broker. A newer one is the word of whoever wrote it that this is dead. */
-  async #confirmRotation(
-    { version, place = '', accessor, engine }: Handle,
-    signal: AbortSignal,
-  ): Promise<Confirmation> {
+  async #confirmRotation(handle: Handle, signal: AbortSignal): Promise<Confirmation> {
+    const { version, place = '', engine } = handle;
     if (engine !== 'kv') return { state: 'unknowable' };
     if (version !== undefined) {
       const current = await this.#leases.versionOf(place, signal);
       return current !== undefined && current > Number(version) ? { state: 'gone' } : { state: 'unknowable' };
     }
-    const isThere = accessor !== undefined && (await this.#leases.isTokenThere(accessor, signal));
-    return isThere ? { state: 'there', detail: 'its token is still there' } : { state: 'gone' };
+    if (await this.#hasToken(handle, signal)) return { state: 'there', detail: 'its token is still there' };
+    return { state: 'gone' };
+  }
+
+  async #hasToken(handle: Handle, signal: AbortSignal): Promise<boolean> {
+    for (const accessor of accessorsOf(handle)) if (await this.#leases.isTokenThere(accessor, signal)) return true;
+    return false;
   }
 
   async #confirmCertificate(
@@ -257,12 +263,12 @@ class VaultBackend implements Backend {
    * Which lease was its own is not known: the answer was lost. Once its token is gone, a lease of that time which has no life left and is there all the same
    * may be it, still waiting. (One that came into being after its token had gone keeps its life; `find` shows that as nobody's.)
    */
-  async #confirmByToken({ handle }: Credential, signal: AbortSignal): Promise<Confirmation> {
-    const { accessor, place, asked_at } = handle as Record<'accessor' | 'place' | 'asked_at', string>;
-    if (await this.#leases.isTokenThere(accessor, signal))
-      return { state: 'there', detail: 'its token is still there' };
+  async #confirmByToken(credential: Credential, signal: AbortSignal): Promise<Confirmation> {
+    const { handle } = credential;
+    const { place, asked_at } = handle as Record<'place' | 'asked_at', string>;
+    if (await this.#hasToken(handle, signal)) return { state: 'there', detail: 'its token is still there' };
     // Nothing lists the certificates of a time, and nothing else leads to one whose number is not known.
-    if (handle['engine'] === 'pki') return { state: 'unknowable' };
+    if (handle['engine'] === 'pki') return { state: 'unknowable', untilMs: this.#endOf(credential) };
     const askedMs = Date.parse(asked_at);
     for (const id of await this.#leases.list(place, signal)) {
       const found = await this.#leases.lookUpLease(id, signal);
@@ -277,6 +283,13 @@ class VaultBackend implements Backend {
 function wordsOf(revocability: Revocability): Handle {
   const { kind } = revocability;
   return { revocability: kind, ...(kind === 'expiry-only' && { lives_ms_max: String(revocability.ttlMsMax) }) };
+}
+
+/** Each issue notes its token under a name of its own: should two run for one lease, neither hides the other's. */
+const ACCESSOR = 'accessor_';
+
+function accessorsOf(handle: Handle): string[] {
+  return Object.entries(handle).flatMap(([name, accessor]) => (name.startsWith(ACCESSOR) ? [accessor] : []));
 }
 
 function takenFrom(take: () => Taken): Taken {

@@ -138,7 +138,7 @@ export const vaultHarness: Harness = {
         if (promised === 'rotate-only') return data['key'] === current;
         return endOfCertificate(String(data['signed_key'])) > Date.now();
       },
-      count: async () => (await database.roles()).filter((role) => role.includes('mayfly_')).length,
+      count: async () => (await database.roles()).filter((role) => role.startsWith('token-mayfly-')).length,
       rotate,
       down: (how) => doorway.turn(how),
       up: () => doorway.turn('open'),

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { BackendProblem } from '../contract.js';
+import { BackendProblem, type BackendProblemKind } from '../contract.js';
 import { engineOf, type SecretSettings } from './engines.js';
 import type { VaultLeases } from './leases.js';
 import { metadataOf } from './path.js';
@@ -12,6 +12,9 @@ interface Checked {
   installation: string;
 }
 
+/** Then nothing can be said about the secret. */
+const AWAY: ReadonlySet<BackendProblemKind> = new Set(['unreachable', 'timeout', 'sealed', 'busy']);
+
 /** What is wrong with a secret, tried on the real thing: the broker's rights, then a canary that is made, taken back and asked for. */
 export async function checkSecret(leases: VaultLeases, checked: Checked, signal: AbortSignal): Promise<string[]> {
   try {
@@ -20,8 +23,8 @@ export async function checkSecret(leases: VaultLeases, checked: Checked, signal:
     await makeCanary(leases, checked, signal);
     return await sessionsThatStay(leases, checked, signal);
   } catch (error) {
-    if (error instanceof BackendProblem) return [error.message];
-    throw error;
+    if (!(error instanceof BackendProblem) || AWAY.has(error.kind)) throw error;
+    return [error.message];
   }
 }
 

@@ -15,6 +15,7 @@ export class Places {
   readonly #own = new Set<string>();
   /** Those that this broker may not list: a secret that was declared wrong must not hide what is at the others. */
   readonly #closed = new Set<string>();
+  readonly #names = new Map<string, { leaseId: string; sinceMs: EpochMs }>();
   #since = new Map<string, EpochMs>();
 
   constructor(leases: VaultLeases, deps: { name: string; clock: Clock; observe: Observe }) {
@@ -26,6 +27,11 @@ export class Places {
   know(settings: SecretSettings): void {
     const isLeased = settings.engine === 'database' || settings.engine === 'pki' || isLeasedPath(settings);
     if (isLeased && !settings.is_shared) this.#own.add(engineOf(settings).question(settings, 0).path);
+  }
+
+  /** Whose a lease is, as long as the process remembers that made it. */
+  name(lease: string, leaseId: string): void {
+    this.#names.set(lease, { leaseId, sinceMs: this.#deps.clock.now() });
   }
 
   covers({ lease, place }: Handle): boolean {
@@ -44,8 +50,15 @@ export class Places {
       for (const id of here) since.set(id, this.#since.get(id) ?? nowMs);
     }
     this.#since = since;
+    for (const [id, { sinceMs }] of this.#names) if (!since.has(id) && sinceMs < nowMs) this.#names.delete(id);
     for (const [id, sinceMs] of since) {
-      yield { handle: { lease: id }, sinceMs, ...(givenUp.has(id) && { givenUp: true }) };
+      const leaseId = this.#names.get(id)?.leaseId;
+      yield {
+        ...(leaseId !== undefined && { leaseId }),
+        handle: { lease: id },
+        sinceMs,
+        ...(givenUp.has(id) && { givenUp: true }),
+      };
     }
   }
 
