@@ -5,26 +5,41 @@ import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import pg from 'pg';
 import { startPostgres } from './dev-postgres.mjs';
+import { bundleThroughVault, setUpVault } from './sample-vault.mjs';
 
 const DATABASE = 'orders';
 const GROUP = 'orders_readers';
-const MANAGERS = ['mayfly_manager_1', 'mayfly_manager_2'];
+const LANES = 2;
 
-/** Starts PostgreSQL below a data folder, sets up what is missing, and writes the file that `mayfly dev --backends` takes. */
-export async function startSampleDatabase({ dataDir, say }) {
-  const server = await startPostgres({ dataDir, say });
+/**
+ * Starts PostgreSQL below a data folder, sets up what is missing, and writes the file that `mayfly dev --backends` takes. With `vault`, a Vault or
+ * OpenBao makes the users instead, and `bundleDir` is the sample bundle that says so. `lanes`: how many managers share the work.
+ */
+export async function startSampleDatabase({ dataDir, say, vault, lanes = LANES, ...more }) {
+  const server = await startPostgres({ dataDir, say, ...more });
   try {
     const folder = join(resolve(dataDir), 'sample-database');
     mkdirSync(folder, { recursive: true, mode: 0o700 });
-    const managers = MANAGERS.map((user) => ({ user, password_file: join(folder, `${user}.password`) }));
+    const managers = Array.from({ length: lanes }, (_, at) => `mayfly_manager_${at + 1}`).map((user) => ({
+      user,
+      password_file: join(folder, `${user}.password`),
+    }));
     await setUp(server, managers);
-    const backendsFile = join(folder, 'backends.json');
     const { host, port } = server;
-    writePrivate(
+    const backends = { 'orders-postgres': { kind: 'postgres', host, port, managers } };
+    const through = vault && (await setUpVault({ ...vault, postgres: server, group: GROUP, database: DATABASE }));
+    if (through) backends['orders-vault'] = through.backend;
+    const backendsFile = join(folder, 'backends.json');
+    writePrivate(backendsFile, JSON.stringify(backends, null, 2));
+    return {
+      server,
+      backends,
       backendsFile,
-      JSON.stringify({ 'orders-postgres': { kind: 'postgres', host, port, managers } }, null, 2),
-    );
-    return { backendsFile, version: server.version, stop: server.stop };
+      ...(through && {
+        bundleDir: bundleThroughVault({ dataDir, backendName: 'orders-vault', settings: through.settings }),
+      }),
+      stop: server.stop,
+    };
   } catch (error) {
     await server.stop();
     throw error;

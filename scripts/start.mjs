@@ -1,11 +1,13 @@
 // npm start: installs and builds what is missing, brings up a real PostgreSQL for the sample secret, then becomes `mayfly dev` with whatever
 // arguments were given.
 //   --no-postgres   go without PostgreSQL
+// MAYFLY_VAULT_ADDR and MAYFLY_VAULT_TOKEN_FILE: the sample's database users come through that Vault or OpenBao (a development server).
 import { fileURLToPath } from 'node:url';
-import { orOneLine, prepare } from './prepare.mjs';
+import { orOneLine, Preparation, prepare } from './prepare.mjs';
 
 const HELP = `npm start brings up a real PostgreSQL too, for the sample secret orders-db.
   --no-postgres  go without it
+With MAYFLY_VAULT_ADDR and MAYFLY_VAULT_TOKEN_FILE its users come through that development Vault or OpenBao.
 
 `;
 
@@ -19,6 +21,7 @@ await orOneLine(async () => {
   const database = isWanted ? await sampleDatabase(words) : undefined;
   // In this very process: signals reach the broker once, and directly.
   const backends = database ? ['--backends', database.backendsFile] : [];
+  if (database?.bundleDir) backends.push('--bundle', database.bundleDir);
   process.argv.splice(
     1,
     Infinity,
@@ -39,8 +42,9 @@ async function sampleDatabase(words) {
   const say = (line) => process.stdout.write(`${line}\n`);
   try {
     const { startSampleDatabase } = await import('./sample-database.mjs');
-    return await startSampleDatabase({ dataDir: dataDirOf(words), say });
+    return await startSampleDatabase({ dataDir: dataDirOf(words), say, vault: vaultOf(process.env) });
   } catch (error) {
+    if (process.env.MAYFLY_VAULT_ADDR) throw new Preparation(error.message);
     process.stderr.write(`mayfly: going without PostgreSQL: ${error.message}\n`);
     return undefined;
   }
@@ -51,4 +55,14 @@ function dataDirOf(words) {
   const at = words.indexOf('--data');
   const said = at >= 0 ? words[at + 1] : words.find((word) => word.startsWith('--data='))?.slice('--data='.length);
   return said ?? process.env.MAYFLY_DATA ?? '.data';
+}
+
+/** A Vault that was named has to be the one that is used, so what is wrong with it ends the start. */
+function vaultOf({ MAYFLY_VAULT_ADDR: address, MAYFLY_VAULT_TOKEN_FILE: tokenFile }) {
+  if (!address) return undefined;
+  if (!tokenFile)
+    throw new Preparation(
+      'MAYFLY_VAULT_ADDR needs MAYFLY_VAULT_TOKEN_FILE: a file with a token of that development server',
+    );
+  return { address: address.replace(/\/$/, ''), tokenFile };
 }

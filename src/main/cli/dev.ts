@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError } from 'commander';
 import { BrokerError } from '../../core/errors.js';
+import type { DevBroker } from '../dev/dev-broker.js';
 import type { Running } from '../server.js';
 
 /** A broker that is gone is waited for ten seconds. */
@@ -50,7 +51,7 @@ async function run(flags: DevFlags): Promise<void> {
   });
   try {
     say(`Mayfly is up: ${broker.url}  (mTLS: ${broker.mtlsUrl}; store: ${broker.redis})\n`);
-    const withDatabase = broker.running.parts.backends.get('orders-postgres') !== undefined;
+    const withDatabase = hasDatabase(broker.running.parts);
     if (flags.story && !stopping.signal.aborted) {
       const { playStory } = await import('../dev/story.js');
       await grants(broker.running, say, stopping.signal);
@@ -103,4 +104,10 @@ function port(text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 0 || value > 65_534) throw new InvalidArgumentError('a port is 0 to 65534.');
   return value;
+}
+
+/** Whether something stands behind the sample secret. */
+function hasDatabase({ secretChecks, backends }: DevBroker['running']['parts']): boolean {
+  const secret = secretChecks.status().find(({ name }) => name === 'orders-db');
+  return secret !== undefined && backends.get(secret.backend) !== undefined;
 }
