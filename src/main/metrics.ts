@@ -1,7 +1,8 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { Observe, OperationalEvent } from '../core/observe.js';
 import type { PolicyEngine } from '../plugins/policy/contract.js';
 import { METRICS, type MetricName, type MetricRow } from './metric-table.js';
+import { Tally } from './tally.js';
 
 type NamesOf<Type extends MetricRow['type']> = {
   [Name in MetricName]: (typeof METRICS)[Name]['type'] extends Type ? Name : never;
@@ -12,9 +13,8 @@ type Labels<Name extends MetricName> = Record<(typeof METRICS)[Name]['labels'][n
 /** The numbers of one process: counters from the stream of operational events, gauges from whoever reads the store. */
 export class Metrics {
   readonly #registry = new Registry();
-  readonly #counters = new Map<string, Counter>();
+  readonly #tallies = new Map<string, Tally>();
   readonly #gauges = new Map<string, Gauge>();
-  readonly #histograms = new Map<string, Histogram>();
 
   /** `process`: also what every Node process shows (`process_…`, `nodejs_…`). */
   constructor(options: { version: string; process?: boolean }) {
@@ -31,7 +31,7 @@ export class Metrics {
   };
 
   count<Name extends NamesOf<'counter'>>(name: Name, labels: Labels<Name>, by = 1): void {
-    this.#counters.get(name)?.inc(labels, by);
+    this.#tallies.get(name)?.add(labels, by);
   }
 
   set<Name extends NamesOf<'gauge'>>(name: Name, labels: Labels<Name>, value: number): void {
@@ -49,18 +49,23 @@ export class Metrics {
   }
 
   time<Name extends NamesOf<'histogram'>>(name: Name, labels: Labels<Name>, ms: number): void {
-    this.#histograms.get(name)?.observe(labels, ms / 1_000);
+    this.#tallies.get(name)?.observe(labels, ms / 1_000);
   }
 
   async text(): Promise<{ contentType: string; text: string }> {
     return { contentType: this.#registry.contentType, text: await this.#registry.metrics() };
   }
 
-  #register(name: string, { type, help, labels, buckets }: MetricRow): void {
-    const common = { name, help, labelNames: [...labels], registers: [this.#registry] };
-    if (type === 'counter') this.#counters.set(name, new Counter(common));
-    else if (type === 'gauge') this.#gauges.set(name, emptied(new Gauge(common), labels));
-    else this.#histograms.set(name, new Histogram({ ...common, ...(buckets && { buckets: [...buckets] }) }));
+  #register(name: string, row: MetricRow): void {
+    const { type, help, labels } = row;
+    if (type === 'gauge') {
+      const gauge = new Gauge({ name, help, labelNames: [...labels], registers: [this.#registry] });
+      this.#gauges.set(name, emptied(gauge, labels));
+      return;
+    }
+    const tally = new Tally(name, row);
+    this.#tallies.set(name, tally);
+    this.#registry.registerMetric(tally.asMetric());
   }
 }
 

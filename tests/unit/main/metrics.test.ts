@@ -87,6 +87,25 @@ describe('counting what happens', () => {
     expect(await value(metrics, 'mayfly_credentials_closed_total{backend="pg",evidence="verified-dead"}')).toBe('1');
   });
 
+  it('a histogram counts each value into every bucket that holds it, and whatever a label says stays one line', async () => {
+    for (const lagMs of [100, 101, 5_000, 1e9]) {
+      metrics.observe({ event: 'credential.closed', backend: 'a"b\nc', evidence: 'confirmed', lagMs });
+    }
+    const of = '{le="LE",backend="a\\"b\\nc"}';
+    const bucket = (le: string) => value(metrics, `mayfly_revocation_lag_seconds_bucket${of.replace('LE', le)}`);
+    expect([
+      await bucket('0.1'),
+      await bucket('0.25'),
+      await bucket('5'),
+      await bucket('14400'),
+      await bucket('+Inf'),
+    ]).toEqual(['1', '2', '3', '3', '4']);
+    expect(await value(metrics, 'mayfly_revocation_lag_seconds_count{backend="a\\"b\\nc"}')).toBe('4');
+    const { text } = await metrics.text();
+    expect(text).toContain('# TYPE mayfly_revocation_lag_seconds histogram');
+    expect(text).toContain('# TYPE mayfly_credentials_closed_total counter');
+  });
+
   it('a breaker is open until it is closed', async () => {
     const name = 'mayfly_backend_breaker_open{backend="pg"}';
     for (const [state, expected] of [
