@@ -185,6 +185,7 @@ export class FakeBackend implements Backend {
     act: () => Promise<T>,
   ): Promise<T> {
     this.calls.push({ call, atMs: this.#clock.now(), ...(leaseId !== undefined && { leaseId }) });
+    if (signal.aborted) throw new BackendProblem('timeout', `${call}: no time was left`, { isSure: true });
     const fault = this.faults[call]?.shift() ?? (this.down && { kind: this.down });
     if (!fault) return act();
     if (fault.happens) await act();
