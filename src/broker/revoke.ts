@@ -1,7 +1,7 @@
-import { findWorkload } from '../core/bundle.js';
+import { type Bundle, findWorkload } from '../core/bundle.js';
 import { BrokerError } from '../core/errors.js';
 import { isId, newId } from '../core/ids.js';
-import { deadBecause } from '../core/lease.js';
+import { deadBecause, type LeaseRecord } from '../core/lease.js';
 import { matchesOf, namesCredentialsOnly, SELECTOR_MEMBERS, type Selector, selects } from '../core/selector.js';
 import { parseSpiffeId } from '../core/spiffe-id.js';
 import type { EpochMs } from '../core/time.js';
@@ -20,6 +20,8 @@ export interface Preview {
   leases: number;
   credentials: number;
   resources: { resource: string; leases: number; enforcement: string; residualMsMax: number }[];
+  /** Credentials that only a rotation of the value ends. */
+  unbounded: number;
   /** True when the count stopped at its limit: there is more. */
   atLeast: boolean;
 }
@@ -52,7 +54,7 @@ export async function revoke(parts: Parts, caller: Caller, request: RevokeReques
     mustOperate(parts, caller, 'revoke', { bound: !request.dryRun });
     const selector = checkSelector(request.selector);
     const preview = await previewSelector(parts, selector);
-    const warnings = warningsFor(parts, selector);
+    const warnings = warningsFor(parts, selector, preview);
     if (request.dryRun) return { preview, warnings };
     if (selector.task !== undefined && Object.keys(selector).length === 1) {
       await endTask(parts, caller, { task: selector.task, state: 'revoked', reason: request.reason });
@@ -125,7 +127,8 @@ export async function previewSelector(parts: Parts, selector: Selector): Promise
   const bundle = currentBundle(parts);
   const agents = new Set<string>();
   const tasks = new Set<string>();
-  const resources = new Map<string, { leases: number; lastMs: EpochMs }>();
+  const resources = new Map<string, Preview['resources'][number]>();
+  let unbounded = 0;
   let seen = 0;
   let leases = 0;
   let credentials = 0;
@@ -148,9 +151,13 @@ export async function previewSelector(parts: Parts, selector: Selector): Promise
       else leases++;
       if (agents.size < NAMES_SHOWN_MAX) agents.add(lease.agent);
       if (lease.taskId && tasks.size < NAMES_SHOWN_MAX) tasks.add(lease.taskId);
-      const name = lease.resource ?? lease.backend ?? 'none';
-      const at = resources.get(name) ?? { leases: 0, lastMs: 0 };
-      resources.set(name, { leases: at.leases + 1, lastMs: Math.max(at.lastMs, lease.expiresAtMs) });
+      const resource = lease.resource ?? lease.backend ?? 'none';
+      const enforcement = enforcementOf(bundle, lease);
+      const at = resources.get(resource) ?? { resource, leases: 0, enforcement, residualMsMax: 0 };
+      at.leases++;
+      at.residualMsMax = Math.max(at.residualMsMax, residualMs(lease, enforcement, nowMs));
+      resources.set(resource, at);
+      if (lease.revocability?.kind === 'rotate-only') unbounded++;
     }
     cursor = page.cursor;
   } while (cursor !== undefined && seen < PREVIEW_LEASES_MAX);
@@ -159,21 +166,28 @@ export async function previewSelector(parts: Parts, selector: Selector): Promise
     tasks: [...tasks].sort(),
     leases,
     credentials,
-    resources: [...resources].map(([resource, { leases: count, lastMs }]) => {
-      const enforcement = bundle.resources.get(resource)?.enforcement ?? 'introspection';
-      return {
-        resource,
-        leases: count,
-        enforcement,
-        residualMsMax: enforcement === 'expiry-only' ? lastMs - nowMs : 0,
-      };
-    }),
+    resources: [...resources.values()],
+    unbounded,
     atLeast: cursor !== undefined,
   };
 }
 
-function warningsFor(parts: Parts, selector: Selector): string[] {
+/** How a revocation reaches it: of a token as its resource enforces it, of a credential as well as its backend can take it back. */
+function enforcementOf(bundle: Bundle, { resource, revocability }: LeaseRecord): string {
+  if (revocability) return revocability.kind;
+  return bundle.resources.get(resource ?? '')?.enforcement ?? 'introspection';
+}
+
+function residualMs({ revocability, expiresAtMs }: LeaseRecord, enforcement: string, nowMs: EpochMs): number {
+  if (revocability?.kind === 'eventual') return revocability.withinMs;
+  return enforcement === 'expiry-only' ? expiresAtMs - nowMs : 0;
+}
+
+function warningsFor(parts: Parts, selector: Selector, { unbounded }: Preview): string[] {
   const warnings: string[] = [];
+  if (unbounded > 0) {
+    warnings.push(`${unbounded} of these credentials work until somebody changes the value: revoking cannot end them.`);
+  }
   if (namesCredentialsOnly(selector)) warnings.push('This selector names credentials; task tokens are not touched.');
   const id = selector.agent === undefined ? undefined : parseSpiffeId(selector.agent);
   if (id && findWorkload(currentBundle(parts), id)) {

@@ -61,10 +61,29 @@ async function isHit(parts: Parts, selector: Selector, lease: LeaseRecord): Prom
   return found?.leases.some((above) => selects(selector, above)) ?? false;
 }
 
+/** No end that anybody can name (RFC 5280, section 4.1.2.5, writes it so too). */
+const NO_END_MS = Date.UTC(9999, 11, 31, 23, 59, 59);
+
+/** What a credential may still do after it was revoked, by the name of its secret. */
+function remainsOf(
+  { secret = '', revocability, expiresAtMs }: LeaseRecord,
+  nowMs: EpochMs,
+  remains: Record<string, EpochMs>,
+): void {
+  const until = (endMs: EpochMs) => {
+    remains[secret] = Math.max(endMs, remains[secret] ?? 0);
+  };
+  if (revocability?.kind === 'eventual') until(nowMs + revocability.withinMs);
+  if (revocability?.kind === 'expiry-only') until(expiresAtMs);
+  if (revocability?.kind === 'rotate-only') until(NO_END_MS);
+}
+
 function hitOf(parts: Parts, hits: readonly LeaseRecord[]): RevocationHit {
   const resources = parts.policies.current()?.bundle.resources;
   const remains: Record<string, EpochMs> = {};
-  for (const { resource, expiresAtMs } of hits) {
+  for (const lease of hits) {
+    const { resource, expiresAtMs } = lease;
+    if (lease.kind === 'credential') remainsOf(lease, parts.clock.now(), remains);
     if (resource === undefined) continue;
     // While no bundle is loaded nobody can say how it is enforced; the worst is assumed.
     if (resources && resources.get(resource)?.enforcement !== 'expiry-only') continue;

@@ -1,3 +1,4 @@
+import { Redis } from 'ioredis';
 import { newId } from '../../src/core/ids.js';
 import { deadBecause, type LeaseRecord } from '../../src/core/lease.js';
 import { isBefore } from '../../src/core/position.js';
@@ -436,6 +437,38 @@ describe.each(STORE_NAMES)('leases on %s', (name) => {
     await begin(lease);
     await close(lease, 2, CONFIRMED);
     expect(await probe()).toBeUndefined();
+  });
+
+  it('a full Redis stops no revocation: it is begun, noted, closed and erased all the same', async () => {
+    const [lease, pending] = [await issued(), await credential()];
+    await intend(pending);
+    const nodes = [store.url].flat().map((url) => new Redis(url));
+    const limit = (bytes: string) => Promise.all(nodes.map((node) => node.call('CONFIG', 'SET', 'maxmemory', bytes)));
+    await limit('1mb');
+    try {
+      await expect(intend(await credential())).rejects.toMatchObject({ code: 'unavailable' });
+      expect((await revoke([lease.id])).revoked).toEqual([lease.id]);
+      expect(await begin(lease)).toMatchObject({ outcome: 'begun' });
+      expect(await close(lease, 1, failed())).toEqual({ outcome: 'closed' });
+      expect(await begin(lease)).toMatchObject({ outcome: 'begun' });
+      expect(await close(lease, 2, CONFIRMED)).toEqual({ outcome: 'closed' });
+      const note = { leaseId: pending.id, backend: 'pg', handle: { accessor: 'a' }, nowMs: world.clock.now() };
+      expect(await world.ledger.noteCredential(note)).toEqual({ outcome: 'noted' });
+      expect(await world.ledger.hasten({ backend: 'pg', nowMs: world.clock.now() })).toEqual({ count: 0 });
+    } finally {
+      await limit('0');
+      for (const node of nodes) node.disconnect();
+    }
+  });
+
+  it('a token with a credential below it makes its task due for a drain when it is revoked', async () => {
+    const token = await world.tokenFor(task);
+    await commit(token);
+    await issued({ path: [task.id, token.id] });
+    world.clock.pass(1);
+    const before = await world.schedule.sweep();
+    await revoke([token.id]);
+    expect(await world.schedule.sweep()).toBe(before + 1);
   });
 
   it('a backend that is back makes due what is being revoked there, and nothing else', async () => {
