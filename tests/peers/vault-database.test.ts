@@ -15,6 +15,7 @@ import {
   issue,
   type Lease,
   orderOf,
+  ordersOf,
   setUpOrders,
   startBao,
   startDatabase,
@@ -34,15 +35,7 @@ describeVault('a PostgreSQL user from the database engine of a real OpenBao', ()
     await setUpOrders(bao, database);
     tokenFile = (await brokerToken(bao)).file;
     backend = newBackend();
-    orders = {
-      engine: 'database',
-      role: 'orders',
-      token_role: 'mayfly-orders',
-      host: '127.0.0.1',
-      port: database.proxy.port,
-      database: 'postgres',
-      probe: { tls: false },
-    };
+    orders = ordersOf(database);
   }, 60_000);
 
   afterAll(async () => {

@@ -10,6 +10,7 @@ import {
   describeVault,
   issue,
   type Lease,
+  ordersOf,
   setUpOrders,
   startBao,
   startDatabase,
@@ -30,15 +31,7 @@ describeVault('a database secret of a real OpenBao', () => {
     await setUpOrders(bao, database);
     const { file } = await brokerToken(bao);
     backend = backendOf({ address: bao.address, auth: { method: 'token', token_file: file } });
-    orders = {
-      engine: 'database',
-      role: 'orders',
-      token_role: 'mayfly-orders',
-      host: '127.0.0.1',
-      port: database.proxy.port,
-      database: 'postgres',
-      probe: { tls: false },
-    };
+    orders = ordersOf(database);
   }, 60_000);
 
   afterAll(async () => {

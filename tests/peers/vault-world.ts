@@ -58,12 +58,19 @@ export interface Bao {
   close(): void;
 }
 
-export async function startBao(): Promise<Bao> {
+export async function startBao(more: string[] = []): Promise<Bao> {
   const port = await freePort();
   const address = `http://127.0.0.1:${port}`;
   const bao: ChildProcess = spawn(
     BAO,
-    ['server', '-dev', `-dev-root-token-id=${ROOT}`, `-dev-listen-address=127.0.0.1:${port}`, '-dev-no-store-token'],
+    [
+      'server',
+      '-dev',
+      `-dev-root-token-id=${ROOT}`,
+      `-dev-listen-address=127.0.0.1:${port}`,
+      '-dev-no-store-token',
+      ...more,
+    ],
     { stdio: ['ignore', 'pipe', 'ignore'] },
   );
   let said = '';
@@ -204,6 +211,17 @@ export async function setUpOrders(bao: Bao, database: Database, namespace?: stri
   await databaseRole(bao, 'orders', {}, namespace);
   await bao.policy('mayfly-broker', readFileSync('config/vault/mayfly-broker.hcl', 'utf8'), namespace);
 }
+
+/** The settings of a secret of that role. */
+export const ordersOf = (database: Database) => ({
+  engine: 'database',
+  role: 'orders',
+  token_role: 'mayfly-orders',
+  host: '127.0.0.1',
+  port: database.proxy.port,
+  database: 'postgres',
+  probe: { tls: false },
+});
 
 /** A role of the database engine with a token role and a policy of its own. */
 export async function databaseRole(
