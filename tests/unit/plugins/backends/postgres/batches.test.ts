@@ -1,0 +1,71 @@
+import { Batches } from '../../../../../src/plugins/backends/postgres/batches.js';
+
+function collecting(
+  settings: { max?: number; inFlightMax?: number; fails?: (items: number[]) => boolean; mayBeOne?: boolean } = {},
+) {
+  const ran: number[][] = [];
+  const gates: (() => void)[] = [];
+  const batches = new Batches<number, number>({
+    max: settings.max ?? 3,
+    collectMs: 1,
+    inFlightMax: settings.inFlightMax ?? 2,
+    mayBeOne: () => settings.mayBeOne ?? true,
+    run: async (items) => {
+      ran.push(items);
+      await new Promise<void>((resolve) => gates.push(resolve));
+      if (settings.fails?.(items)) throw new Error(`failed: ${items}`);
+      return items.map((item) => item * 10);
+    },
+  });
+  /** Lets everything that is in flight, and what comes after it, go on. */
+  const go = async (until: Promise<unknown>) => {
+    let isOver = false;
+    const end = until.then(
+      () => (isOver = true),
+      () => (isOver = true),
+    );
+    while (!isOver) {
+      for (const open of gates.splice(0)) open();
+      await Promise.race([end, new Promise((resolve) => setImmediate(resolve))]);
+    }
+  };
+  return { batches, ran, go };
+}
+
+describe('what comes within a moment', () => {
+  it('is done together, and each gets its own result', async () => {
+    const { batches, ran, go } = collecting();
+    const results = Promise.all([batches.add(1), batches.add(2)]);
+    await go(results);
+    expect(await results).toEqual([10, 20]);
+    expect(ran).toEqual([[1, 2]]);
+  });
+
+  it('is done in parts no longer than allowed, no more of them at a time than allowed, in order', async () => {
+    const { batches, ran, go } = collecting();
+    const results = Promise.all(Array.from({ length: 11 }, (_, at) => batches.add(at)));
+    expect(ran).toEqual([
+      [0, 1, 2],
+      [3, 4, 5],
+    ]);
+    await go(results);
+    expect(ran.map((items) => items.length)).toEqual([3, 3, 3, 2]);
+    expect(await results).toEqual(Array.from({ length: 11 }, (_, at) => at * 10));
+  });
+
+  it('is done one by one when one of it may be to blame: the others succeed', async () => {
+    const { batches, ran, go } = collecting({ fails: (items) => items.includes(2) });
+    const results = Promise.allSettled([1, 2, 3].map((item) => batches.add(item)));
+    await go(results);
+    expect(await results).toMatchObject([{ value: 10 }, { reason: { message: 'failed: 2' } }, { value: 30 }]);
+    expect(ran).toEqual([[1, 2, 3], [1], [2], [3]]);
+  });
+
+  it('fails together when no single one can be to blame', async () => {
+    const { batches, ran, go } = collecting({ fails: () => true, mayBeOne: false });
+    const results = Promise.allSettled([1, 2].map((item) => batches.add(item)));
+    await go(results);
+    expect((await results).map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+    expect(ran).toEqual([[1, 2]]);
+  });
+});
