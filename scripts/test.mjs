@@ -11,6 +11,8 @@ await orOneLine(() => {
   const words = process.argv.slice(2).filter((word) => word !== '--fast');
   const isFast = process.argv.includes('--fast');
   prepare({ build: !isFast });
+  // Where no Redis is installed, one is fetched once for all tests.
+  process.env.MAYFLY_TOOLS_DIR ??= join(ROOT, '.data/tools');
   const { suites, leftOut } = isFast ? { suites: [], leftOut: undefined } : chooseSuites();
   // The tests of real processes have time-outs to keep: they come one after the other, when nothing else wants the cores.
   const runs = [runJest(['fast'], words), ...(suites.length > 0 ? [runJest(suites, ['--runInBand', ...words])] : [])];

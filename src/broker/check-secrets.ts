@@ -49,7 +49,7 @@ export function secretChecks(parts: Pick<Parts, 'backends' | 'policies' | 'clock
     if (problem !== entry.problem) {
       const [event, level] =
         problem === undefined ? (['secret.open', 'info'] as const) : (['secret.closed', 'error'] as const);
-      parts.observe({ event, level, secret: name, backend, ...(problem !== undefined && { problem }) });
+      parts.observe({ event, level, name, backend, ...(problem !== undefined && { problem }) });
     }
     entry.problem = problem;
     entry.failures = problem === undefined ? 0 : entry.failures + 1;

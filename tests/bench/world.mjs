@@ -3,19 +3,24 @@ import { spawn } from 'node:child_process';
 import { generateKeyPairSync, randomBytes, sign } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { Agent, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import autocannon from 'autocannon';
 import { Redis } from 'ioredis';
 import { stringify } from 'yaml';
+import { Mayfly } from '../../dist/client/mayfly.js';
 import { startEmbeddedRedis } from '../../dist/main/dev/embedded-redis.js';
 import { freePort } from '../../dist/main/dev/redis-process.js';
-import { openDevTrustDomain } from '../../dist/main/dev/trust-domain.js';
+import { DEV_PEOPLE, openDevTrustDomain } from '../../dist/main/dev/trust-domain.js';
 
 export const ORDERS = 'https://orders.example';
 export const REFUNDS = 'spiffe://dev.mayfly/agent/refunds';
 
-export async function openWorld() {
+/**
+ * A broker with its Redis. `backends` may start what they need below a folder, and says where credentials come from; with `people` there is an operator.
+ */
+export async function openWorld({ backends, people = false } = {}) {
   const dir = mkdtempSync(join(tmpdir(), 'mayfly-bench-'));
   const say = (line) => process.stderr.write(`${line}\n`);
   const redis = await startEmbeddedRedis({ dataDir: dir, allowFetch: true, say });
@@ -43,8 +48,13 @@ export async function openWorld() {
       data_dir: join(dir, 'broker'),
       root_key_file: join(dir, 'root.key'),
       listen: { port },
+      ops: { port: 0 },
       redis: { url_file: join(dir, 'redis.url') },
-      identity: { trust_domains: [{ name: trustDomain.name, source: { kind: 'file', path: trustDomain.bundlePath } }] },
+      identity: {
+        trust_domains: [{ name: trustDomain.name, source: { kind: 'file', path: trustDomain.bundlePath } }],
+        ...(people && { oidc_issuers: [peopleIssuer(trustDomain)] }),
+      },
+      ...(backends && { backends: await backends(dir) }),
       bundle: { dir: 'config' },
       quotas: { leases_per_task: 1_000_000, leases_per_agent: 10_000_000, per_tree: 1_000_000 },
       log: { level: 'error' },
@@ -76,29 +86,26 @@ export async function openWorld() {
     );
     return { url: String(url).trim().split('\n')[0], pid: child.pid };
   };
-  const assertion = (audience) => {
+  const assertion = (audience, ttlSeconds = 60) => {
     const now = Math.floor(Date.now() / 1000);
     const encode = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
-    const input = `${encode({ alg: 'ES256', kid: 'client' })}.${encode({ iss: 'agent', sub: 'agent', aud: audience, iat: now, exp: now + 60, jti: randomBytes(12).toString('base64url') })}`;
+    const input = `${encode({ alg: 'ES256', kid: 'client' })}.${encode({ iss: 'agent', sub: 'agent', aud: audience, iat: now, exp: now + ttlSeconds, jti: randomBytes(12).toString('base64url') })}`;
     return `${input}.${sign('sha256', Buffer.from(input), { key: client.privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url')}`;
   };
   const svid = (path) => trustDomain.jwtSvid({ path, audience: issuer, ttlSeconds: 600 });
-  const openTask = async () => {
-    const reply = await fetch(`${issuer}/v1/tasks`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${svid('/orchestrator/workflow')}`, 'content-type': 'application/json' },
-      body: JSON.stringify({
-        type: 'refund',
-        params: { order_id: 42 },
-        purpose: 'bench',
-        agents: [REFUNDS],
-        scope: { tools: ['orders.read'], resources: [ORDERS] },
-        ttl_seconds: 3600,
-      }),
-    });
-    const body = await reply.json();
-    if (!reply.ok) throw new Error(JSON.stringify(body));
-    return body.id;
+  const ask = caller(issuer);
+  const bearer = (token) => ({ authorization: `Bearer ${token}` });
+  const orchestrator = () => bearer(svid('/orchestrator/workflow'));
+  const openTask = async (scope = {}) => {
+    const body = {
+      type: 'refund',
+      params: { order_id: 42 },
+      purpose: 'bench',
+      agents: [REFUNDS],
+      scope: { tools: ['orders.read'], resources: [ORDERS], ...scope },
+      ttl_seconds: 3600,
+    };
+    return (await ask('POST', '/v1/tasks', body, orchestrator())).id;
   };
   const mintForm = (task, subject) =>
     new URLSearchParams({
@@ -118,6 +125,13 @@ export async function openWorld() {
     assertion,
     svid,
     openTask,
+    complete: (task) => ask('POST', `/v1/tasks/${task}/complete`, {}, orchestrator()),
+    post: (path, body, type, token) => ask('POST', path, body, token ? bearer(token) : {}, type),
+    get: (path, token) => ask('GET', path, undefined, bearer(token)),
+    publicKeyPem: () => client.publicKey.export({ format: 'pem', type: 'spki' }),
+    operator:
+      people &&
+      new Mayfly({ url: issuer, identity: { person: async (audience) => personToken(trustDomain, audience) } }),
     mintForm,
     async close() {
       for (const child of children) child.kill('SIGKILL');
@@ -126,6 +140,41 @@ export async function openWorld() {
       rmSync(dir, { recursive: true, force: true });
     },
   };
+}
+
+/** JSON over kept-alive connections; anything but 2xx ends the bench. */
+export function caller(address) {
+  const { hostname, port } = new URL(address);
+  const agent = new Agent({ keepAlive: true, maxSockets: 128 });
+  return (method, path, body, headers = {}, type = 'application/json') =>
+    new Promise((resolve, reject) => {
+      const text = body === undefined ? '' : typeof body === 'string' ? body : JSON.stringify(body);
+      const all = { ...(text && { 'content-type': type, 'content-length': Buffer.byteLength(text) }), ...headers };
+      const asked = request({ hostname, port, method, path, agent, headers: all }, (reply) => {
+        let said = '';
+        reply.on('data', (chunk) => (said += chunk));
+        reply.on('end', () => {
+          if (reply.statusCode > 299) reject(new Error(`${method} ${path}: ${reply.statusCode} ${said}`));
+          else resolve(said === '' ? {} : JSON.parse(said));
+        });
+      });
+      asked.on('error', reject);
+      asked.end(text);
+    });
+}
+
+function peopleIssuer({ peopleIssuer: { issuer, jwksPath } }) {
+  return {
+    kind: 'people',
+    issuer,
+    keys: { jwks_file: jwksPath },
+    roles: { 'mayfly-operators': ['operator', 'security'] },
+  };
+}
+
+function personToken(trustDomain, audience) {
+  const [{ subject, groups }] = DEV_PEOPLE;
+  return trustDomain.personToken({ subject, groups, audience, ttlSeconds: 300 });
 }
 
 /** On a crowded machine a request may miss its deadline; more of them than this share, and it is no measurement. */

@@ -15,7 +15,7 @@ const POLL_MS = 20;
 const OWNER = 'mayfly-dev';
 
 export interface EmbeddedRedisOptions {
-  /** The data folder; everything of Redis is in `DIR/redis`, a fetched server in `DIR/tools`. */
+  /** The data folder; everything of Redis is in `DIR/redis`, a fetched server in `DIR/tools` (or `MAYFLY_TOOLS_DIR`, which several folders can share). */
   dataDir: string;
   /** Whether a server may be fetched when this machine has none. */
   allowFetch: boolean;
@@ -61,7 +61,8 @@ export async function startEmbeddedRedis({ dataDir, allowFetch, say }: EmbeddedR
 
 /** Starts a new server. What it takes to find it again is on the disk before it runs. */
 async function launch(dir: string, { dataDir, allowFetch, say }: EmbeddedRedisOptions): Promise<Runtime> {
-  const binary = await findRedisBinary({ toolsDir: join(resolve(dataDir), 'tools'), allowFetch, say });
+  const toolsDir = resolve(process.env['MAYFLY_TOOLS_DIR'] ?? join(dataDir, 'tools'));
+  const binary = await findRedisBinary({ toolsDir, allowFetch, say });
   let problem = '';
   for (let attempt = 1; attempt <= LAUNCH_ATTEMPTS; attempt++) {
     const runtime: Runtime = { port: await freePort(), password: randomBytes(24).toString('base64url') };
