@@ -138,7 +138,12 @@ describe('PATCH /v1/tasks/{id}/context', () => {
 
   it('200: a preview names what would die and changes nothing', async () => {
     const { body } = await patch({ context: { risk: 'high' }, dry_run: true });
-    expect(body.preview).toEqual({ kept: expect.any(Number), revoked: expect.any(Array) });
+    expect(body.preview).toEqual({
+      kept: expect.any(Number),
+      dying: expect.any(Number),
+      revoked: expect.any(Array),
+      at_least: false,
+    });
     expect(body.task.generation).toBe(
       (await world.send('orchestrator', 'GET', `/v1/tasks/${world.task}`)).body.generation,
     );
