@@ -77,7 +77,7 @@ export function mayRead(parts: Parts, asked: SecretAsked): SecretAllowed {
     ),
   } as const;
   const decision = policy.decide(question);
-  if (decision.effect !== 'allow') throw deniedBy(decision, policy.nearestMiss(question), `read ${name}`);
+  if (decision.effect !== 'allow') throw deniedBy(decision, policy.nearestMiss(question), `read ${name}`, question);
   const { limits, policyIds } = decision;
   const denied = (reason: string, hint: string) => new BrokerError('denied', hint, { reason, policyIds });
   const { binding } = limits;

@@ -92,6 +92,10 @@ function introduce(parts: Parts, request: MintRequest, requester: Grant['request
     });
     throw new BrokerError('denied', 'This workload may not have task tokens.', {
       reason: `undeclared: ${requesterName(requester)}`,
+      asked: {
+        inputs: { principal: agent.spiffeId, action: 'mint' },
+        ...(hint !== undefined && { nearestMiss: hint }),
+      },
       hint: hint ?? 'The agent is not declared in the active bundle, or is retired.',
     });
   }

@@ -34,7 +34,8 @@ export interface Judged {
 
 /**
  * Judges every live lease at or below a task again, after its context changed. Each verdict is a compare-and-set on the task's generation and
- * the bundle it was made under: what changed again in between is judged again. Past the deadline, or on an error, a lease is revoked unjudged.
+ * the bundle it was made under: what changed again in between is judged again. Past the deadline, which counts from the change however late somebody came to judge, or on
+ * an error, a lease is revoked unjudged. What was decided under this generation already is none of its business.
  */
 export async function reEvaluateTask(parts: Parts, taskId: string): Promise<void> {
   const task = await parts.views.task(taskId);
@@ -43,12 +44,19 @@ export async function reEvaluateTask(parts: Parts, taskId: string): Promise<void
   if (!reading) return;
   const { generation, state } = reading.tasks.at(-1) as TaskRecord;
   const policy = await policyOf(parts, reading.bundle);
-  const deadlineMs = parts.clock.now() + parts.settings.judgeWithinMs;
-  const settled = await revokeWhatFails(parts, { task: taskId }, policy, deadlineMs, (judged) => ({
-    taskId: judged.task?.id ?? taskId,
-    generation: judged.task?.generation ?? generation,
-    bundle: reading.bundle,
-  }));
+  const judgeByMs = await parts.views.judgeBy(taskId);
+  const deadlineMs = judgeByMs ?? parts.clock.now() + parts.settings.judgeWithinMs;
+  const settled = await revokeWhatFails(
+    parts,
+    { task: taskId, decidedAt: generation },
+    policy,
+    deadlineMs,
+    (judged) => ({
+      taskId: judged.task?.id ?? taskId,
+      generation: judged.task?.generation ?? generation,
+      bundle: reading.bundle,
+    }),
+  );
   if (!settled) return;
   await parts.ledger.settleTask({ taskId, work: 're-evaluate-task', state, generation, nowMs: parts.clock.now() });
 }
@@ -97,10 +105,17 @@ async function policyOf(parts: Parts, digest: string): Promise<PreparedPolicy | 
   }
 }
 
-/** Which leases: of a task and below; without those that were decided under this bundle already. */
+/** Which leases: of a task and below; without those that were decided under this bundle, or this generation of the task, already. */
 interface Which {
   task?: string;
+  decidedAt?: number;
   decidedUnder?: string;
+}
+
+function isDecided(lease: LeaseRecord, { task, decidedAt, decidedUnder }: Which): boolean {
+  if (decidedAt === undefined) return lease.bundle === decidedUnder;
+  const at = lease.path.filter((id) => id.startsWith('tsk_')).indexOf(task as string);
+  return lease.generations[at] === decidedAt;
 }
 
 async function revokeWhatFails(
@@ -167,15 +182,16 @@ async function revokeUnjudged(parts: Parts, { task }: Which, unjudged: readonly 
 /** Page by page. Past the deadline nothing more is looked up: what is listed is what dies. */
 async function* judgeAll(
   parts: Parts,
-  { decidedUnder, ...filter }: Which,
+  which: Which,
   policy: PreparedPolicy | undefined,
   deadlineMs: EpochMs | undefined,
   asIf: (tasks: TaskRecord[]) => TaskRecord[] = (tasks) => tasks,
 ): AsyncGenerator<Judged[]> {
+  const filter = which.task === undefined ? {} : { task: which.task };
   let cursor: string | undefined;
   do {
     const page = await parts.views.leases({ ...filter, ...(cursor !== undefined && { cursor }), limit: PAGE });
-    const live = page.items.filter((lease) => lease.state === 'active' && lease.bundle !== decidedUnder);
+    const live = page.items.filter((lease) => lease.state === 'active' && !isDecided(lease, which));
     const judged: Judged[] = [];
     await sideBySide(live, async (lease) => {
       if (deadlineMs !== undefined && parts.clock.now() > deadlineMs) {

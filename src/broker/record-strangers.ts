@@ -2,7 +2,7 @@ import { BrokerError } from '../core/errors.js';
 import type { EpochMs } from '../core/time.js';
 import type { Evidence } from './caller.js';
 import type { Parts } from './parts.js';
-import { systemRecord } from './refusal.js';
+import { detailOf, systemRecord } from './refusal.js';
 
 /** Refusals of callers nobody knows: this many a second are written one by one, the rest are counted, so that nobody fills the store. */
 const WRITTEN_PER_SECOND = 10;
@@ -33,6 +33,7 @@ export async function recordingStrangers<T>(parts: Parts, evidence: Evidence, pr
       effect: 'deny',
       code: error.code,
       reasons: [error.detail.reason ?? error.message],
+      ...detailOf(error),
       requestId: evidence.requestId,
       ...(evidence.traceId && { traceId: evidence.traceId }),
     });

@@ -67,13 +67,7 @@ export async function recordingRefusals<T>(
       code: error.code,
       reasons: [error.detail.reason ?? error.message],
       ...about,
-      ...(error.detail.asked && {
-        detail: {
-          ...about.detail,
-          ...(error.detail.asked.nearestMiss !== undefined && { nearest_miss: error.detail.asked.nearestMiss }),
-          inputs: error.detail.asked.inputs,
-        },
-      }),
+      ...detailOf(error, about.detail),
       ...(error.detail.policyIds && { policyIds: error.detail.policyIds }),
     });
     try {
@@ -83,6 +77,14 @@ export async function recordingRefusals<T>(
     }
     throw new BrokerError(error.code, error.message, { ...error.detail, decisionId: refusal.id, cause: error });
   }
+}
+
+/** For `mayfly why`: what policy was asked, and what was nearest to a yes. */
+export function detailOf(error: BrokerError, more?: AuditRecord['detail']): Pick<AuditRecord, 'detail'> {
+  const { asked } = error.detail;
+  if (!asked) return {};
+  const { nearestMiss, inputs } = asked;
+  return { detail: { ...more, ...(nearestMiss !== undefined && { nearest_miss: nearestMiss }), inputs } };
 }
 
 /** The same answer for what is not there and what is not yours. */

@@ -67,7 +67,8 @@ export const KEY_DOCS: readonly KeyDoc[] = [
   {
     name: 'task:<id>',
     type: 'hash',
-    content: 'charter and path (fixed); state, generation, context, cut, heartbeat, latest expiry below, how it ended',
+    content:
+      'charter and path (fixed); state, generation, context, by when its last change has to be judged, cut, heartbeat, latest expiry below, how it ended',
     life: '7 days past its deadline',
     loss: 'the task is unknown: nothing can be had for it',
   },

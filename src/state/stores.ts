@@ -151,7 +151,8 @@ export interface Ledger {
   }): Promise<{ outcome: 'resumed' | 'already'; task: TaskRecord } | NotThere | { outcome: 'over'; task: TaskRecord }>;
 
   /**
-   * Stores the task's own new context by compare-and-set on its generation, raises it, makes the task due for judging within `judgeWithinMs`.
+   * Stores the task's own new context by compare-and-set on its generation, raises it, makes the task due for judging, which has to be over
+   * after `judgeWithinMs` (`Views.judgeBy`); a change before that gives no more time.
    * `revoke` cuts instead: everything given before at or below it is dead, with a feed entry, and the task is due for its drain.
    */
   changeContext(write: {
@@ -411,6 +412,8 @@ export interface RevocationHit {
 /** Questions; they change nothing. */
 export interface Views {
   task(id: string): Promise<TaskRecord | undefined>;
+  /** When the judging that context changes of a task left to do has to be over; undefined when none is left. */
+  judgeBy(taskId: string): Promise<EpochMs | undefined>;
   taskIdByRef(opener: string, ref: string): Promise<string | undefined>;
   /** Direct children. */
   children(taskId: string, page: { cursor?: string; limit: number }): Promise<Page<string>>;

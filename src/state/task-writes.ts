@@ -166,11 +166,11 @@ async function resumeTask(
 
 async function changeContext(
   cell: Cell,
-  { taskId, generation, context, revoke, nowMs, audit }: Parameters<Ledger['changeContext']>[0],
+  { taskId, generation, context, revoke, judgeWithinMs, nowMs, audit }: Parameters<Ledger['changeContext']>[0],
 ): ReturnType<Ledger['changeContext']> {
   const keys = await taskKeys(cell, taskId);
   if (!keys) return { outcome: 'not_found' };
-  const words = [taskId, generation, JSON.stringify(context), revoke ? '1' : ''];
+  const words = [taskId, generation, JSON.stringify(context), revoke ? '1' : '', nowMs + judgeWithinMs];
   const [outcome, fields, position] = (await cell.line.run('change-context', keys, words, { nowMs, audit })) as Reply<
     'changed' | 'over' | 'generation_mismatch' | 'not_found'
   >;

@@ -27,6 +27,11 @@ export function redisViews(cell: Cell, cellKey: Uint8Array): Views {
   return {
     task: async (id) => (await look(cell, [id], [], clock.now())).tasks[0],
 
+    judgeBy: async (id) => {
+      const atMs = await line.ask((client) => client.hget(keys.task(id), 'judge'));
+      return atMs === null ? undefined : Number(atMs);
+    },
+
     taskIdByRef: async (opener, ref) => (await line.ask((client) => client.get(keys.ref(opener, ref)))) ?? undefined,
 
     children: async (taskId, { cursor, limit }) => {

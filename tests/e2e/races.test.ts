@@ -4,6 +4,9 @@ import { createVerifier } from '../../src/client/verifier.js';
 import { type RedisServer, startRedis } from '../state/redis-servers.js';
 import { type BrokerProcess, Brokers, ORDERS, REFUNDS, until } from './brokers.js';
 
+/** On a busy machine. */
+const READY_MS_MAX = 20_000;
+
 /** Several brokers on one Redis are one broker, in whatever order things arrive. */
 describe('two brokers on one Redis', () => {
   let redis: RedisServer;
@@ -93,7 +96,7 @@ describe('two brokers on one Redis', () => {
     expect((await brokers.mint(two, task)).body['error']).toBe('access_denied');
   }, 30_000);
 
-  it('a verifier that follows one broker goes on with the feed when that broker is killed and is back', async () => {
+  it('a verifier whose broker is killed refuses everything once it is stale; when that broker is back it lets in what lives and refuses what ended meanwhile', async () => {
     const third = await brokers.start('three');
     const verifier = createVerifier({
       issuer: brokers.issuer,
@@ -102,20 +105,62 @@ describe('two brokers on one Redis', () => {
       identity: { bearer: async () => brokers.svid('/tool/orders') },
     });
     try {
-      await verifier.ready(10_000);
-      const task = await brokers.openTask(one);
+      await verifier.ready(READY_MS_MAX);
+      const [task, live] = [await brokers.openTask(one), await brokers.openTask(one)];
       const token = String((await brokers.mint(one, task)).body['access_token']);
-      const other = String((await brokers.mint(one, await brokers.openTask(one))).body['access_token']);
-      await verifier.verify(token);
+      const other = String((await brokers.mint(one, live)).body['access_token']);
+      for (const one of [token, other]) expect(await reasonOf(verifier.verify(one))).toBe('taken');
       await third.kill();
-      await brokers.end(one, task);
+      expect((await brokers.end(one, task)).status).toBe(200);
       // Silent for 10 s: it refuses everything, and has not been told of the end.
-      await until('the verifier is stale and refuses', 20_000, async () =>
+      await until('the verifier is stale and refuses', 30_000, async () =>
         reasonOf(verifier.verify(other)).then((reason) => reason === 'stale'),
       );
       expect(await reasonOf(verifier.verify(token))).toBe('stale');
+
+      await brokers.start('three', { port: Number(new URL(third.url).port) });
+      await until('the verifier is back', 30_000, async () => (await reasonOf(verifier.verify(other))) === 'taken');
+      expect(await reasonOf(verifier.verify(token))).toBe('revoked');
+      const later = await brokers.openTask(one);
+      const fresh = String((await brokers.mint(two, later)).body['access_token']);
+      expect(await reasonOf(verifier.verify(fresh))).toBe('taken');
+      await brokers.end(two, later);
+      await until(
+        'it is told of ends again',
+        10_000,
+        async () => (await reasonOf(verifier.verify(fresh))) === 'revoked',
+      );
     } finally {
       await verifier.close();
+    }
+  }, 180_000);
+
+  it('a verifier that is started anew knows what ended while it was away before it lets anybody in', async () => {
+    const start = () =>
+      createVerifier({
+        issuer: brokers.issuer,
+        url: two.url,
+        audience: ORDERS,
+        identity: { bearer: async () => brokers.svid('/tool/orders') },
+      });
+    const [task, live] = [await brokers.openTask(one), await brokers.openTask(one)];
+    const token = String((await brokers.mint(one, task)).body['access_token']);
+    const other = String((await brokers.mint(one, live)).body['access_token']);
+    const before = start();
+    await before.ready(READY_MS_MAX);
+    expect(await reasonOf(before.verify(token))).toBe('taken');
+    await before.close();
+    expect(await reasonOf(before.verify(other))).not.toBe('taken');
+    await brokers.end(one, task);
+    const after = start();
+    try {
+      // Whatever it is asked before its first complete snapshot it refuses.
+      expect(await reasonOf(after.verify(other))).toBe('not-ready');
+      await after.ready(READY_MS_MAX);
+      expect(await reasonOf(after.verify(other))).toBe('taken');
+      expect(await reasonOf(after.verify(token))).toBe('revoked');
+    } finally {
+      await after.close();
     }
   }, 60_000);
 

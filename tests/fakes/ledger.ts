@@ -267,7 +267,9 @@ export class FakeLedger implements Ledger {
     if (task.generation !== write.generation) return { outcome: 'generation_mismatch', task: structuredClone(task) };
     task.context = structuredClone(write.context);
     task.generation += 1;
+    const { judgeBy } = this.#line.state;
     const position = write.revoke ? this.#cut(task, write.nowMs) : undefined;
+    if (!write.revoke && !judgeBy.has(task.id)) judgeBy.set(task.id, write.nowMs + write.judgeWithinMs);
     this.#line.makeDue(write.revoke ? 'drain-task' : 're-evaluate-task', task.id, write.nowMs);
     this.#line.record(write.audit);
     this.#remember({
@@ -489,6 +491,7 @@ export class FakeLedger implements Ledger {
     const movedOn = task.generation !== write.generation || task.state !== write.state;
     if (movedOn && !this.#line.bugs.dropVerdictCompare) return { outcome: 'stale' };
     this.#line.settle(write.work, task.id);
+    if (write.work === 're-evaluate-task') this.#line.state.judgeBy.delete(task.id);
     this.#line.record(write.audit);
     return { outcome: 'settled' };
   }

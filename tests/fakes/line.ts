@@ -47,6 +47,8 @@ export interface LineState {
   fence: Position;
   entries: FeedEntry[];
   tasks: Map<string, TaskRecord>;
+  /** By when what a task's context changes left to judge has to be judged. */
+  judgeBy: Map<string, EpochMs>;
   leases: Map<string, LeaseRecord>;
   /** Plain here, encrypted in the product: what credentials are tried with once they should be dead, and what they are revoked with. */
   kept: Map<string, { probe?: SecretData; kept?: SecretData }>;
@@ -136,6 +138,7 @@ export class Line {
       fence: ORIGIN,
       entries: [],
       tasks: new Map(),
+      judgeBy: new Map(),
       leases: new Map(),
       kept: new Map(),
       attemptsHeld: new Map(),

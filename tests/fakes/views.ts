@@ -12,6 +12,7 @@ export function fakeViews(line: Line): Views {
 
   return {
     task: async (id) => copy(state().tasks.get(id)),
+    judgeBy: async (id) => state().judgeBy.get(id),
     taskIdByRef: async (opener, ref) => state().refs.get(`${opener}\n${ref}`),
     children: async (taskId, page) => {
       const ids = [...state().tasks.values()].filter((task) => task.path.at(-2) === taskId).map((task) => task.id);

@@ -60,6 +60,26 @@ describe.each(STORE_NAMES)('tasks on %s', (name) => {
     expect(await world.views.taskIdByRef(OPENER, 'run-1')).toBe(task.id);
   });
 
+  it('a context change says by when it has to be judged; the next before that gives no more time, and once it was judged nothing is left', async () => {
+    const task = await world.openTask();
+    const judged = (work: 're-evaluate-task' | 'drain-task', generation: number) =>
+      world.ledger.settleTask({ taskId: task.id, work, state: 'active', generation, nowMs: world.clock.now() });
+    expect(await world.views.judgeBy(task.id)).toBeUndefined();
+    const byMs = world.clock.now() + 5_000;
+    await change(task.id, 1, { risk: 'high' });
+    world.clock.pass(1_000);
+    await change(task.id, 2, { risk: 'low' });
+    expect(await world.views.judgeBy(task.id)).toBe(byMs);
+    // Neither a drain nor a judging under a generation that is over takes it away.
+    await judged('drain-task', 3);
+    expect(await judged('re-evaluate-task', 2)).toEqual({ outcome: 'stale' });
+    expect(await world.views.judgeBy(task.id)).toBe(byMs);
+    expect(await judged('re-evaluate-task', 3)).toEqual({ outcome: 'settled' });
+    expect(await world.views.judgeBy(task.id)).toBeUndefined();
+    await change(task.id, 3, {}, true);
+    expect(await world.views.judgeBy(task.id)).toBeUndefined();
+  });
+
   it('the same reference opens one task, whoever is first', async () => {
     const task = await world.openTask({ ref: 'run-1' });
     const again = await world.openTask({ ref: 'run-1' });

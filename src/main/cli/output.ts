@@ -105,6 +105,8 @@ export function report(error: unknown): number {
   }
   if (error instanceof BrokerError) {
     say(`Error: ${error.message}`);
+    // Thrown in this process, so it is for whoever operates it.
+    if (error.detail.reason !== undefined) say(`  ${error.detail.reason}`);
     for (const problem of error.detail.problems ?? []) say(`  - ${problem}`);
     if (error.detail.hint !== undefined) say(`  ${error.detail.hint}`);
     return ERRORS[error.code].exit;

@@ -1,8 +1,8 @@
-import { createInterface } from 'node:readline/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Command } from 'commander';
 import type { Mayfly, PreviewReply, RevocationReply } from '../../client/mayfly.js';
 import { SELECTOR_MEMBERS, type Selector } from '../../core/selector.js';
+import { askPerson } from './ask-person.js';
 import { connect, spiffeIdOf } from './connection.js';
 import { type OutputFlags, type Row, say, show, UsageError } from './output.js';
 import { secondsOf } from './task.js';
@@ -46,9 +46,8 @@ async function act(pairs: string[], command: Command, verb: 'stop' | 'revoke'): 
   if (!flags.yes && !process.stdin.isTTY) {
     throw new UsageError('Nothing was done: nobody is there to be asked. Add --yes to act.');
   }
-  const reason = flags.reason ?? (await ask('Reason for the record: '));
-  if (!reason) throw new UsageError('A reason goes into the record: --reason TEXT.');
-  if (!flags.yes && (await ask(`${verb === 'stop' ? 'Stop' : 'Revoke'} now? [y/N] `)).toLowerCase() !== 'y') {
+  const reason = await consent(flags, verb);
+  if (reason === undefined) {
     say('Nothing was done.');
     return;
   }
@@ -67,6 +66,20 @@ async function act(pairs: string[], command: Command, verb: 'stop' | 'revoke'): 
   // The receipt is for machines; a person asks for it with -o json or --field receipt.
   const { receipt, readers, ...short } = whole;
   show(flags.output === 'json' || flags.field !== undefined ? whole : short, flags);
+}
+
+/** The reason for the record; undefined when whoever was asked did not say yes. */
+async function consent(flags: Flags, verb: 'stop' | 'revoke'): Promise<string | undefined> {
+  const person = flags.yes && flags.reason !== undefined ? undefined : askPerson();
+  try {
+    const reason = flags.reason ?? (await person?.answer('Reason for the record: '));
+    if (!reason) throw new UsageError('Nothing was done: a reason goes into the record: --reason TEXT.');
+    if (flags.yes) return reason;
+    const answer = await person?.answer(`${verb === 'stop' ? 'Stop' : 'Revoke'} now? [y/N] `);
+    return answer?.toLowerCase() === 'y' ? reason : undefined;
+  } finally {
+    person?.close();
+  }
 }
 
 /** `agent=/agent/refunds`, `team=payments`: the members of a selector. */
@@ -121,15 +134,5 @@ async function followProgress(mayfly: Mayfly, made: RevocationReply, preview: Pr
       return now;
     }
     await delay(100);
-  }
-}
-
-async function ask(question: string): Promise<string> {
-  if (!process.stdin.isTTY) return '';
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    return (await terminal.question(question)).trim();
-  } finally {
-    terminal.close();
   }
 }

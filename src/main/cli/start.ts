@@ -1,11 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Command, Option } from 'commander';
-import { BrokerError } from '../../core/errors.js';
 import type { Observe } from '../../core/observe.js';
 import type { Role } from '../server.js';
 
 const GRACE_MS = 10_000;
-const TRIES_MAX = 30;
 
 /** `mayfly start`: one broker of a production deployment. No development code is reached from here. */
 export function startCommand(): Command {
@@ -22,6 +20,7 @@ async function run(flags: { role: Role; config?: string }): Promise<void> {
   const { readBundle } = await import('../read-bundle.js');
   const { startBroker } = await import('../server.js');
   const { logTo } = await import('../telemetry.js');
+  const { whenStoreAnswers } = await import('../when-store-answers.js');
   const stopping = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stopping.abort());
   const config = loadConfig({ ...(flags.config !== undefined && { file: flags.config }), env: process.env });
@@ -33,7 +32,7 @@ async function run(flags: { role: Role; config?: string }): Promise<void> {
   };
   try {
     const bundleFiles = await readBundle(config.bundle.dir);
-    const running = await whenStoreAnswers(observe, stopping.signal, () =>
+    const start = () =>
       startBroker({
         config,
         role: flags.role,
@@ -42,8 +41,10 @@ async function run(flags: { role: Role; config?: string }): Promise<void> {
         bundleFiles,
         observe,
         metrics: ops.metrics,
-      }),
-    );
+      });
+    const running = await whenStoreAnswers(observe, start, stopping.signal).catch((error: unknown) => {
+      if (!stopping.signal.aborted) throw error;
+    });
     if (!running) return;
     ops.started(running.parts, flags.role);
     observe({
@@ -64,27 +65,6 @@ async function run(flags: { role: Role; config?: string }): Promise<void> {
   } finally {
     await ops.close();
   }
-}
-
-/**
- * A store that is not there yet, or does not answer in time, is waited for: processes of one deployment start in any order. Undefined when told to
- * stop meanwhile.
- */
-async function whenStoreAnswers<Made>(
-  observe: Observe,
-  stopping: AbortSignal,
-  start: () => Promise<Made>,
-): Promise<Made | undefined> {
-  for (let tries = 1; !stopping.aborted; tries++) {
-    try {
-      return await start();
-    } catch (error) {
-      if (!(error instanceof BrokerError) || error.code !== 'unavailable' || tries === TRIES_MAX) throw error;
-      observe({ event: 'start.waits', level: 'warn', reason: error.detail.reason ?? error.message, tries });
-      await delay(1_000, undefined, { signal: stopping }).catch(() => {});
-    }
-  }
-  return undefined;
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -4,11 +4,13 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { BrokerError } from '../../core/errors.js';
+import type { Observe } from '../../core/observe.js';
 import { checkConfig, readRootKey, readYaml } from '../config.js';
 import { type Ops, openOps } from '../ops.js';
 import { readBundle } from '../read-bundle.js';
 import { type Running, startBroker } from '../server.js';
 import { logTo } from '../telemetry.js';
+import { whenStoreAnswers } from '../when-store-answers.js';
 import { makeDataFolder } from './data-folder.js';
 import { startEmbeddedRedis } from './embedded-redis.js';
 import { freePort } from './redis-process.js';
@@ -90,20 +92,24 @@ export async function startDevBroker(options: DevOptions): Promise<DevBroker> {
       ...(options.backendsFile !== undefined && { backends: readYaml(options.backendsFile) }),
     });
     const log = logTo(options.logLevel);
-    const running = await startBroker({
-      config,
-      role: 'all',
-      rootKey: readRootKey(config.root_key_file),
-      redisUrl: redis.url,
-      bundleFiles: await readBundle(options.bundleDir),
-      bundleAgain: true,
-      observe: (event) => {
-        ops.metrics.observe(event);
-        log(event);
-      },
-      metrics: ops.metrics,
-      mtlsCertificate: { cert: certPem, key: keyPem },
-    });
+    const observe: Observe = (event) => {
+      ops.metrics.observe(event);
+      log(event);
+    };
+    const bundleFiles = await readBundle(options.bundleDir);
+    const running = await whenStoreAnswers(observe, () =>
+      startBroker({
+        config,
+        role: 'all',
+        rootKey: readRootKey(config.root_key_file),
+        redisUrl: redis.url,
+        bundleFiles,
+        bundleAgain: true,
+        observe,
+        metrics: ops.metrics,
+        mtlsCertificate: { cert: certPem, key: keyPem },
+      }),
+    );
     ops.started(running.parts, 'all');
     const runtimePath = join(dataDir, 'runtime.json');
     writeFileSync(

@@ -5,5 +5,6 @@
 if not state then return { 'not_found' } end
 if state ~= ARGV[6] or generation ~= ARGV[7] then return { 'stale' } end
 redis.call('ZREM', dueKey, ARGV[5] .. ':' .. taskId)
+if ARGV[5] == 're-evaluate-task' then redis.call('HDEL', taskKey, 'judge') end
 record(ARGV[3])
 return { 'settled' }

@@ -1,5 +1,6 @@
 import { previewVerdicts, reEvaluateBundle, reEvaluateTask } from '../../../src/broker/re-evaluate.js';
 import type { LeaseRecord } from '../../../src/core/lease.js';
+import type { TaskRecord } from '../../../src/core/task.js';
 import { fakeBundle } from '../../fakes/policy.js';
 import { openVerbWorld, type VerbWorld } from './world.js';
 
@@ -22,6 +23,21 @@ describe('judging live leases again', () => {
   });
 
   const states = () => leases.map(({ id }) => world.lease(id).state);
+  /** The context of a lease's task becomes another. */
+  const change = async ({ taskId }: LeaseRecord): Promise<TaskRecord> => {
+    const task = (await world.views.task(taskId as string)) as TaskRecord;
+    const changed = await world.ledger.changeContext({
+      taskId: task.id,
+      generation: task.generation,
+      context: {},
+      revoke: false,
+      judgeWithinMs: world.settings.judgeWithinMs,
+      nowMs: world.clock.now(),
+      audit: { id: 'dec_a_2', atMs: world.clock.now(), type: 'task.context_changed', actor: {} },
+    });
+    if (changed.outcome !== 'changed') throw new Error(changed.outcome);
+    return changed.task;
+  };
   const activate = (digest: string) =>
     world.ledger.activateBundle({
       digest,
@@ -90,28 +106,62 @@ describe('judging live leases again', () => {
     expect(new Set(states())).toEqual(new Set(['revoked']));
   });
 
+  it.each([
+    ['one millisecond before they are over: by policy', 0, 'active'],
+    ['when they are over: revoked unjudged', 1, 'revoked'],
+  ])(
+    'the five seconds of a context change count from the change, however late somebody begins; %s',
+    async (_, late, state) => {
+      const lease = leases[0] as LeaseRecord;
+      await change(lease);
+      world.clock.advance(world.settings.judgeWithinMs + late);
+      await reEvaluateTask(world, lease.taskId as string);
+      expect(world.lease(lease.id).state).toBe(state);
+      if (state === 'revoked') expect(world.lease(lease.id).revokedReason).toBe('not judged in time');
+      expect(world.schedule.due()).not.toContainEqual(expect.objectContaining({ id: lease.taskId }));
+    },
+  );
+
+  it('a second change before the first was judged gives nobody more time', async () => {
+    const lease = leases[0] as LeaseRecord;
+    await change(lease);
+    world.clock.advance(world.settings.judgeWithinMs - 1);
+    await change(lease);
+    world.clock.advance(2);
+    await reEvaluateTask(world, lease.taskId as string);
+    expect(world.lease(lease.id).state).toBe('revoked');
+  });
+
+  it('a change after the first was judged has its own five seconds', async () => {
+    const lease = leases[0] as LeaseRecord;
+    await change(lease);
+    await reEvaluateTask(world, lease.taskId as string);
+    world.clock.advance(world.settings.judgeWithinMs + 1);
+    await change(lease);
+    await reEvaluateTask(world, lease.taskId as string);
+    expect(world.lease(lease.id).state).toBe('active');
+  });
+
+  it('what was decided after the change needs no judging, however late it is', async () => {
+    const lease = leases[0] as LeaseRecord;
+    const task = await change(lease);
+    const fresh = await world.give(task);
+    const below = await world.give(await world.openTask({ path: task.path }));
+    world.clock.advance(world.settings.judgeWithinMs + 1);
+    await reEvaluateTask(world, task.id);
+    expect([lease, fresh, below].map(({ id }) => world.lease(id).state)).toEqual(['revoked', 'active', 'active']);
+  });
+
   it('a task whose context changed again meanwhile stays due, and nothing is taken away by the first verdict', async () => {
-    const { taskId } = leases[0] as LeaseRecord;
-    const task = await world.views.task(taskId as string);
+    const lease = leases[0] as LeaseRecord;
+    const { taskId } = lease;
     world.policies.rule = () => 'deny';
-    const change = (generation: number) =>
-      world.ledger.changeContext({
-        taskId: taskId as string,
-        generation,
-        context: {},
-        revoke: false,
-        judgeWithinMs: 5_000,
-        nowMs: world.clock.now(),
-        audit: { id: 'dec_a_2', atMs: world.clock.now(), type: 'task.context_changed', actor: {} },
-      });
-    await change(task?.generation as number);
+    await change(lease);
     const real = world.ledger.revokeLeases.bind(world.ledger);
-    let changed = false;
+    let changing: Promise<TaskRecord> | undefined;
     world.ledger.revokeLeases = async (write) => {
-      if (!changed) {
-        changed = true;
-        await change((task?.generation as number) + 1);
-      }
+      changing ??= change(lease);
+      await changing;
       return real(write);
     };
     await reEvaluateTask(world, taskId as string);

@@ -2,7 +2,10 @@ import { type KeyObject, verify } from 'node:crypto';
 import { getRevocation } from '../../../src/broker/receipt.js';
 import { revoke } from '../../../src/broker/revoke.js';
 import { runRevocation } from '../../../src/broker/run-revocation.js';
-import { fakeBundle, MAIL, MAIL_TOOL, ORDERS, ORDERS_TOOL, REFUNDS } from '../../fakes/policy.js';
+import { newId } from '../../../src/core/ids.js';
+import type { LeaseRecord } from '../../../src/core/lease.js';
+import type { TaskRecord } from '../../../src/core/task.js';
+import { EMAILS, fakeBundle, MAIL, MAIL_TOOL, ORDERS, ORDERS_TOOL, REFUNDS } from '../../fakes/policy.js';
 import { OPERATOR, openVerbWorld, type VerbWorld } from './world.js';
 
 const MANY = 1_200;
@@ -78,6 +81,90 @@ describe('the enumeration behind a revocation', () => {
     await world.schedule.runJobs();
     expect([world.lease(other.id).state, world.lease(later.id).state]).toEqual(['active', 'active']);
     expect(await world.views.revocation(id)).toMatchObject({ found });
+  });
+});
+
+describe('a credential got with a delegated token', () => {
+  let world: VerbWorld;
+  let task: TaskRecord;
+
+  beforeEach(async () => {
+    world = await openVerbWorld();
+    task = await world.openTask();
+  });
+
+  /** It says nothing of itself that a stop of the payments team matches. */
+  async function credentialBelow(above: LeaseRecord[], more: Partial<LeaseRecord> = {}): Promise<string> {
+    const { clock, ledger, settings } = world;
+    const reading = await ledger.read({ taskId: task.id, leaseIds: above.map(({ id }) => id), nowMs: clock.now() });
+    const { position, bundle } = reading as NonNullable<typeof reading>;
+    const lease: LeaseRecord = {
+      ...(above.at(-1) as LeaseRecord),
+      id: newId('lse', settings.cell, clock.now()),
+      kind: 'credential',
+      path: [task.id, ...above.map(({ id }) => id)],
+      agent: EMAILS,
+      team: 'support',
+      owner: 'support@example.com',
+      secret: 'orders-db',
+      backend: 'pg',
+      tools: [],
+      position,
+      state: 'pending',
+      ...more,
+    };
+    const write = {
+      lease,
+      basis: { position, bundle, generations: [task.generation] },
+      quotas: settings.quotas,
+      nowMs: clock.now(),
+      audit: {
+        id: newId('dec', settings.cell, clock.now()),
+        atMs: clock.now(),
+        type: 'credential.issued' as const,
+        actor: {},
+      },
+    };
+    await ledger.openIntent({ ...write, intentDeadlineMs: clock.now() + 5_000 });
+    const outcome = await ledger.commitLease({ ...write, lease: { ...lease, state: 'active' } });
+    if (outcome.outcome !== 'committed') throw new Error(JSON.stringify(outcome));
+    return lease.id;
+  }
+
+  it('dies with the lease above it that was hit, and is counted; below another it lives', async () => {
+    const [hit, other] = [await world.give(task), await world.give(task, { team: 'support' })];
+    const below = await credentialBelow([hit]);
+    const further = await world.give(task, { team: 'support', path: [task.id, hit.id] });
+    const deeper = await credentialBelow([hit, further]);
+    const spared = await credentialBelow([other]);
+    world.clock.advance(1);
+    const id = await stopPayments(world);
+    await runRevocation(world, id);
+    expect([below, deeper, spared].map((one) => world.lease(one).state)).toEqual(['revoking', 'revoking', 'active']);
+    expect(await world.views.revocation(id)).toMatchObject({
+      done: true,
+      found: { leases: 1, credentials: 2, tasks: 1, agents: 2 },
+    });
+    const due = world.schedule.due().filter(({ name }) => name === 'retire-credential');
+    expect(due.map((one) => one.id)).toEqual(expect.arrayContaining([below, deeper]));
+  });
+
+  it('dies with it also when the token above was moved before, or has expired', async () => {
+    const hit = await world.give(task, { expiresAtMs: world.clock.now() + 1_000 });
+    const below = await credentialBelow([hit], { expiresAtMs: world.clock.now() + 300_000 });
+    world.clock.advance(1_001);
+    const id = await stopPayments(world);
+    await runRevocation(world, id);
+    expect(world.lease(below).state).toBe('revoking');
+  });
+
+  it('lives when it was got after the revocation', async () => {
+    const hit = await world.give(task);
+    world.clock.advance(1);
+    const id = await stopPayments(world);
+    const below = await credentialBelow([hit]);
+    await runRevocation(world, id);
+    expect(world.lease(below).state).toBe('active');
   });
 });
 
