@@ -1,5 +1,6 @@
 // npm run bench: prints a table and writes JSON. Each row is a ratio to a peer or floor of the same run; absolute times on a shared machine mean
-// little. --quick: a look whether it runs. --full: also a million live leases. Names of groups (mint verify decision feed bulk secrets) choose some.
+// little. --quick: a look whether it runs. --full: also a million live leases. Names of groups (mint openbao verify
+// decision feed due bulk secrets) choose some.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { orOneLine, prepare, ROOT } from './prepare.mjs';
@@ -14,15 +15,19 @@ await orOneLine(async () => {
   const chosen = words.filter((word) => !word.startsWith('--'));
   const { openWorld } = await import('../tests/bench/world.mjs');
   const rows = await import('../tests/bench/rows.mjs');
+  const { dueRows } = await import('../tests/bench/due.mjs');
+  const { openBaoRows } = await import('../tests/bench/openbao.mjs');
   const { secretRows } = await import('../tests/bench/secret-rows.mjs');
   const groups = {
     mint: async () => rows.mintRows(await world(), quick ? { seconds: 1, rounds: 1 } : { seconds: 4, rounds: 3 }),
+    openbao: async () => openBaoRows(await world(), quick ? { seconds: 1, rounds: 1 } : { seconds: 4, rounds: 3 }),
     verify: async () => rows.verifyRows(await world(), { quick }),
     decision: () => rows.decisionRows(),
     feed: async () => rows.feedRows(await world(), { quick }),
+    due: async () => dueRows(await world(), { count: quick ? 500 : 10_000 }),
     bulk: async () =>
       rows.bulkRows(await world(), {
-        counts: quick ? [2_000] : full ? [10_000, 100_000, 1_000_000] : [10_000, 100_000],
+        counts: quick ? [1_000, 2_000] : full ? [1_000, 10_000, 100_000, 1_000_000] : [1_000, 10_000, 100_000],
       }),
     secrets: () =>
       secretRows(quick ? { cycles: 100, burst: 100, samples: 10 } : { cycles: 1_500, burst: 1_000, samples: 60 }),

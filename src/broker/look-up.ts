@@ -2,7 +2,7 @@ import type { AuditRecord } from '../core/audit.js';
 import { BrokerError } from '../core/errors.js';
 import { isId } from '../core/ids.js';
 import { type DeadBecause, deadBecause, type LeaseRecord } from '../core/lease.js';
-import type { TaskRecord } from '../core/task.js';
+import { isTerminal, type TaskRecord } from '../core/task.js';
 import type { AuditFilter, LockRecord, Page, RevocationRecord } from '../state/stores.js';
 import type { Caller } from './caller.js';
 import { isOwnToken, readOwnToken } from './own-token.js';
@@ -149,6 +149,11 @@ async function whyLease(parts: Parts, caller: Caller, id: string): Promise<Expla
   const lease = await getLease(parts, caller, id);
   const task = lease.lease.taskId === undefined ? undefined : await parts.views.task(lease.lease.taskId);
   const because = lease.dead === undefined ? ['the lease is live'] : [leaseWords(lease, task)];
+  if (task && isTerminal(task.state) && !because.includes(taskWords(task))) {
+    // Moved by the drain, it was the end that killed it; otherwise it was dead before.
+    if (lease.lease.revokedReason === (task.endReason ?? task.state)) because.unshift(taskWords(task));
+    else because.push(taskWords(task));
+  }
   const record = mayOperate(parts, caller, 'audit') ? await givenBy(parts, lease.lease) : undefined;
   if (record?.policyIds && record.policyIds.length > 0) because.push(`given by ${record.policyIds.join(', ')}`);
   return { ...(record && { record }), lease, ...(task && { task }), because };

@@ -29,8 +29,8 @@ export async function openWorld({ backends, people = false } = {}) {
   const port = await freePort();
   const issuer = `http://127.0.0.1:${port}`;
   const children = [];
-  const launch = async (args, env, ready) => {
-    const child = spawn(process.execPath, args, {
+  const launch = async (command, args, env, ready) => {
+    const child = spawn(command, args, {
       env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
@@ -62,8 +62,11 @@ export async function openWorld({ backends, people = false } = {}) {
   );
   // Such as --cpu-prof, to see where the broker's time goes.
   const nodeArgs = (process.env['MAYFLY_BENCH_NODE_ARGS'] ?? '').split(' ').filter(Boolean);
-  const broker = await launch([...nodeArgs, 'bin/mayfly.js', 'start', '--config', join(dir, 'mayfly.yaml')], {}, () =>
-    until(async () => (await fetch(`${issuer}/readyz`)).ok),
+  const broker = await launch(
+    process.execPath,
+    [...nodeArgs, 'bin/mayfly.js', 'start', '--config', join(dir, 'mayfly.yaml')],
+    {},
+    () => until(async () => (await fetch(`${issuer}/readyz`)).ok),
   );
   const pids = { broker: broker.pid, redis: await redisPid(redis.url), peerRedis: await redisPid(peerRedis.url) };
 
@@ -73,6 +76,7 @@ export async function openWorld({ backends, people = false } = {}) {
     const peerPort = await freePort();
     let url;
     const child = await launch(
+      process.execPath,
       ['--disable-warning=ExperimentalWarning', 'tests/bench/peer-oidc.mjs'],
       {
         PORT: String(peerPort),
@@ -119,6 +123,7 @@ export async function openWorld({ backends, people = false } = {}) {
     dir,
     issuer,
     pids,
+    launch,
     redis,
     trustDomain,
     peer,
@@ -181,10 +186,14 @@ function personToken(trustDomain, audience) {
 const REFUSED_SHARE_MAX = 0.01;
 
 /**
- * Answers (200) a second to POSTed forms; `formOf` is asked for each request. Other answers than a few 503 end the bench. Also the processor time that each of
+ * Answers (200) a second to POSTed bodies; `formOf` is asked for each request. Other answers than a few 503 end the bench. Also the processor time that each of
  * `pids` (and the load itself) spent on a request: where rates are as good as the machine is idle, these hardly move.
  */
-export async function load(url, formOf, { seconds, pids = {}, connections = 64 }) {
+export async function load(
+  url,
+  formOf,
+  { seconds, pids = {}, connections = 64, type = 'application/x-www-form-urlencoded' },
+) {
   const all = { ...pids, load: process.pid };
   const before = Object.values(all).map(cpuMsOf);
   const result = await autocannon({
@@ -194,7 +203,7 @@ export async function load(url, formOf, { seconds, pids = {}, connections = 64 }
     requests: [
       {
         method: 'POST',
-        headers: { 'content-type': 'application/x-www-form-urlencoded' },
+        headers: { 'content-type': type },
         setupRequest: (request) => ({ ...request, body: formOf() }),
       },
     ],
