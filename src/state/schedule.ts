@@ -41,6 +41,8 @@ const ERRORS_PER_SECOND_MAX = 10;
 const BACK_OFF_MS = 5_000;
 const BACK_OFF_MS_MAX = 30_000;
 const ADDS_WAITING_MAX = 10_000;
+/** Longer than any id or name of ours: what a stranger put into a queue fills no log. */
+const ID_LENGTH_MAX = 128;
 /** What does not fit is taken again when its claim is over. */
 const SWEPT_WAITING_MAX = 20_000;
 
@@ -307,7 +309,11 @@ function keyOf({ name, id }: Job): string {
 /** Anybody who can write to the queue can write anything into it. */
 function readJob(name: string, data: unknown): Job {
   const { id, backend } = (data ?? {}) as { id?: unknown; backend?: unknown };
-  return { name: name as JobName, id: String(id), ...(typeof backend === 'string' && { backend }) };
+  return {
+    name: name as JobName,
+    id: String(id).slice(0, ID_LENGTH_MAX),
+    ...(typeof backend === 'string' && { backend: backend.slice(0, ID_LENGTH_MAX) }),
+  };
 }
 
 /** Closes a worker without waiting for its jobs: what they had not settled is still due. */

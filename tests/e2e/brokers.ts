@@ -41,6 +41,8 @@ export interface StartOptions {
   /** Further settings of its configuration; they win. */
   settings?: Record<string, unknown>;
   env?: Record<string, string>;
+  /** Instead of `mayfly start`: a script that takes the configuration and the role, and speaks over IPC. */
+  script?: string;
 }
 
 /** Brokers of one cell under one issuer, on a Redis of the test's own, and everybody who speaks to them. */
@@ -109,13 +111,17 @@ export class Brokers {
         ...options.settings,
       }),
     );
-    const words = ['start', '--config', config, '--role', options.role ?? 'all'];
-    const child = spawn(process.execPath, [...(options.nodeArgs ?? []), resolve('bin/mayfly.js'), ...words], {
-      stdio: ['ignore', 'pipe', 'pipe'],
+    const { role = 'all', script, nodeArgs = [] } = options;
+    const words = script
+      ? [script, config, role]
+      : [resolve('bin/mayfly.js'), 'start', '--config', config, '--role', role];
+    const child = spawn(process.execPath, [...nodeArgs, ...words], {
+      stdio: ['ignore', 'pipe', 'pipe', ...(script ? (['ipc'] as const) : [])],
       env: { ...process.env, ...options.env },
     });
     let said = '';
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    for (const stream of [child.stdout, child.stderr])
+      stream?.on('data', (chunk: Buffer) => (said += chunk.toString()));
     const broker: BrokerProcess = {
       url: `http://127.0.0.1:${port}`,
       opsUrl: `http://127.0.0.1:${opsPort}`,

@@ -39,14 +39,18 @@ export interface Login {
 /** A real server as an operator would have set it up (docs/plugins/backends/postgres.md): managers, groups, a database with something in it. */
 export interface TestServer {
   host: string;
-  port: number;
-  pid: number;
+  /** Another one after `resume`. */
+  readonly port: number;
+  readonly pid: number;
   dir: string;
   /** Password files of the managers `mayfly_1`, `mayfly_2`… */
   managers: { user: string; password_file: string }[];
   /** Asks as the superuser. */
   ask(sql: string, database?: string): Promise<Record<string, unknown>[]>;
   logIn(login: Login): Promise<pg.Client>;
+  /** Stops the server and keeps what is in it; `resume` starts it again, on another port. */
+  halt(): Promise<void>;
+  resume(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -62,12 +66,13 @@ export async function startServer({
   managers?: number;
 } = {}): Promise<TestServer> {
   const dir = mkdtempSync(join(tmpdir(), 'mayfly-backend-'));
-  const server = await startPostgres({ dataDir: dir, settings: { max_connections: 200, ...settings }, durable: false });
-  const { host, port } = server;
+  const start = () => startPostgres({ dataDir: dir, settings: { max_connections: 200, ...settings }, durable: false });
+  let server = await start();
+  const { host } = server;
   const clients = new Map<string, pg.Client>();
 
   async function logIn({ user, password, database = DATABASE }: Login): Promise<pg.Client> {
-    const client = new pg.Client({ host, port, user, password, database, ssl: false, options: '' });
+    const client = new pg.Client({ host, port: server.port, user, password, database, ssl: false, options: '' });
     client.on('error', () => {});
     await client.connect();
     return client;
@@ -111,12 +116,22 @@ export async function startServer({
   }
   return {
     host,
-    port,
-    pid: server.pid,
+    get port() {
+      return server.port;
+    },
+    get pid() {
+      return server.pid;
+    },
     dir,
     managers: made.map((user) => ({ user, password_file: join(dir, user) })),
     ask,
     logIn,
+    async halt() {
+      await server.stop();
+    },
+    async resume() {
+      server = await start();
+    },
     async stop() {
       for (const client of clients.values()) await client.end().catch(() => undefined);
       await server.stop();

@@ -1,0 +1,123 @@
+import type { LeaseRecord } from '../../../src/core/lease.js';
+import type { Outcome, Point } from './points.js';
+import type { Scene } from './scene.js';
+
+/** DESIGN.md 10: life of an orphan credential after a crash, with its backend up. */
+const ORPHAN_MS_MAX = 30_000;
+const SETTLED_WITHIN_MS = 90_000;
+const SWEEP_WITHIN_MS = 900_000;
+
+/** One after the other everything goes wrong once; what came of each is looked at when the last one is over, so that nobody waits for one by one. */
+export function sweep(points: readonly Point[], open: () => Promise<Scene>): void {
+  let scene: Scene;
+  const outcomes = new Map<string, Outcome | Error>();
+
+  beforeAll(async () => {
+    scene = await open();
+    for (const point of inTurn(points)) {
+      const startedAtMs = performance.now();
+      try {
+        await scene.ready(point.brokers);
+        outcomes.set(point.name, await point.run(scene));
+      } catch (error) {
+        outcomes.set(point.name, error as Error);
+        await scene.recover().catch(() => undefined);
+      }
+      if (process.env['MAYFLY_SWEEP_TALKS']) {
+        process.stderr.write(`${Math.round(performance.now() - startedAtMs)} ms  ${point.name}\n`);
+      }
+    }
+    await scene.ready(2);
+  }, SWEEP_WITHIN_MS);
+
+  afterAll(async () => {
+    await scene?.close();
+  }, 60_000);
+
+  it.each(points.map(({ name }) => name))(
+    '%s',
+    async (name) => {
+      const outcome = outcomes.get(name);
+      if (outcome === undefined || outcome instanceof Error) throw outcome ?? new Error('it was never run');
+      await check(scene, outcome);
+    },
+    SETTLED_WITHIN_MS + 30_000,
+  );
+
+  it(
+    'when the last task is over nothing is left: no role, no session, no lease that is not closed',
+    async () => {
+      const all = [...outcomes.values()].filter((outcome): outcome is Outcome => !(outcome instanceof Error));
+      for (const { task } of all) await scene.endTask(task);
+      await scene.until(
+        'nothing is left',
+        async (views) => {
+          const roles = await scene.witness.look();
+          const open = (await Promise.all(all.flatMap(({ leases }) => leases).map((id) => views.lease(id)))).filter(
+            (lease) => lease && lease.state !== 'revoked',
+          );
+          if (roles.length + open.length > 0) throw new Error(JSON.stringify({ roles, open }));
+          return true;
+        },
+        SETTLED_WITHIN_MS,
+      );
+      for (const { leases } of all) for (const lease of leases) await expectNoSession(scene, lease);
+    },
+    SETTLED_WITHIN_MS + 30_000,
+  );
+}
+
+/** While a new broker comes in the place of one that was killed, what needs one broker only goes on. */
+function inTurn(points: readonly Point[]): Point[] {
+  const few = points.filter(({ brokers }) => brokers === 1);
+  const many = points.filter(({ brokers }) => brokers === 2);
+  const each = Math.ceil(few.length / Math.max(1, many.length));
+  return [
+    ...many.flatMap((point, at) => [point, ...few.slice(at * each, (at + 1) * each)]),
+    ...few.slice(many.length * each),
+  ];
+}
+
+async function check(scene: Scene, { leases, expected, sinceMs, reply, session }: Outcome): Promise<void> {
+  let found: (LeaseRecord | undefined)[] = [];
+  await scene.until(
+    'the leases have settled',
+    async (views) => {
+      found = await Promise.all(leases.map((id) => views.lease(id)));
+      const open = found.filter((lease) => lease?.state === 'pending' || lease?.state === 'revoking');
+      if (open.length > 0) throw new Error(JSON.stringify(open));
+      // What no lease knows is nobody's, and the reconciler comes for it.
+      const roles = await scene.witness.look();
+      const orphans = leases.filter(
+        (id, at) => !found[at] && roles.some((role) => role.includes(id.slice('lse_'.length))),
+      );
+      if (orphans.length > 0) throw new Error(`orphans: ${orphans}`);
+      return true;
+    },
+    SETTLED_WITHIN_MS,
+  );
+  const states = found.map((lease) => lease?.state ?? 'none');
+  const roles = await scene.witness.look();
+  for (const lease of leases) {
+    const isThere = roles.some((role) => role.includes(lease.slice('lse_'.length)));
+    const record = found.find((one) => one?.id === lease);
+    expect({ lease, isThere }).toEqual({ lease, isThere: record?.state === 'active' });
+    if (!isThere) {
+      expect(scene.witness.livedOnMs(lease, sinceMs)).toBeLessThan(ORPHAN_MS_MAX);
+      await expectNoSession(scene, lease);
+    }
+  }
+  if (expected === 'either')
+    expect(states.every((state) => state === 'active' || state === 'revoked' || state === 'none')).toBe(true);
+  else if (expected === 'none') expect(states.filter((state) => state !== 'none')).toEqual([]);
+  else expect(states).toContain(expected);
+  // Who was given a credential holds one that its lease answers for, and nobody was given a dead one.
+  if (reply?.status === 200) expect(states).toEqual(['active']);
+  if (reply && reply.status !== 200 && expected !== 'either') expect(states).not.toContain('active');
+  if (session) await expect(session.query('SELECT 1')).rejects.toThrow();
+}
+
+async function expectNoSession(scene: Scene, lease: string): Promise<void> {
+  const seen = scene.witness.seen(lease);
+  if (seen) expect(await scene.witness.sessions(seen.oid)).toBe(0);
+}
