@@ -10,6 +10,8 @@ export interface BackendView {
   kind: string;
   /** `degraded`: it answers, and not all of its secrets can be had. */
   state: 'up' | 'down' | 'degraded';
+  /** Open: it does not answer, and only a trial now and then asks it. */
+  breaker: 'closed' | 'open';
   problem?: string;
   pending: number;
   active: number;
@@ -38,16 +40,19 @@ export function checkBackend(parts: Parts, caller: Caller, name: string): Promis
   });
 }
 
-function viewOf(parts: Parts, { name, kind }: Backend, counts: readonly CredentialCount[]): BackendView {
+function viewOf(parts: Parts, { name, kind, guard }: Backend, counts: readonly CredentialCount[]): BackendView {
   const own = counts.filter(({ backend }) => backend === name);
   const inState = (state: string) => own.find((one) => one.state === state)?.count ?? 0;
   const secrets = parts.secretChecks.status().filter(({ backend }) => backend === name);
   const closed = secrets.filter(({ problem }) => problem !== undefined);
-  const problem = closed[0]?.problem;
+  const breaker = guard?.state ?? 'closed';
+  const problem = (breaker === 'open' ? guard?.problem : undefined) ?? closed[0]?.problem;
+  const isDown = breaker === 'open' || (closed.length > 0 && closed.length === secrets.length);
   return {
     name,
     kind,
-    state: closed.length === 0 ? 'up' : closed.length === secrets.length ? 'down' : 'degraded',
+    state: isDown ? 'down' : closed.length > 0 ? 'degraded' : 'up',
+    breaker,
     ...(problem !== undefined && { problem }),
     pending: inState('pending'),
     active: inState('active'),

@@ -3,7 +3,7 @@ import type { Decision } from '../core/decision.js';
 import { BrokerError } from '../core/errors.js';
 import { deadBecause, type LeaseRecord } from '../core/lease.js';
 import { Secret } from '../core/secret.js';
-import { isTerminal, type TaskRecord } from '../core/task.js';
+import type { TaskRecord } from '../core/task.js';
 import type { Reading } from '../state/stores.js';
 import { principalOf } from './authenticate.js';
 import type { Caller } from './caller.js';
@@ -18,6 +18,7 @@ import { recordingStrangers } from './record-strangers.js';
 import { deniedBy, notFound, record, recordingRefusals, refusedCommit } from './refusal.js';
 import { type Requester, readRequester, refusedAs, requesterName, requesterPerson } from './requester.js';
 import { resourceAskedFor, toolsAskedFor } from './scope-asked-for.js';
+import { checkTasks } from './spoken-for.js';
 import { ACCESS_TOKEN_TYPE, audienceOf, type Minted, type MintRequest } from './token-request.js';
 
 /** Who asks, proven and declared, and what they ask for. */
@@ -216,17 +217,6 @@ async function decide(parts: Parts, asking: Asking, taskId: string): Promise<Dra
 /** The leases a delegated token hangs on: those above the parent, and the parent. */
 function leasePathOf(parent: LeaseRecord | undefined): string[] {
   return parent ? [...parent.path.filter((id) => id.startsWith('lse_')), parent.id] : [];
-}
-
-function checkTasks(tasks: readonly TaskRecord[], nowMs: number): void {
-  for (const task of tasks) {
-    if (isTerminal(task.state) || task.deadlineMs <= nowMs) {
-      throw new BrokerError('task_over', 'The task is over.', { reason: `${task.id} ${task.state}` });
-    }
-    if (task.state === 'suspended') {
-      throw new BrokerError('task_suspended', 'The task is suspended.', { hint: 'Its opener may resume it.' });
-    }
-  }
 }
 
 /** A parent token is judged only when this broker's own table has reached the fence that was read. */

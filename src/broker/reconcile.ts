@@ -1,3 +1,4 @@
+import type { Handle } from '../core/credential.js';
 import type { LeaseRecord } from '../core/lease.js';
 import type { EpochMs } from '../core/time.js';
 import type { Backend, Found } from '../plugins/backends/contract.js';
@@ -29,7 +30,7 @@ export async function reconcile(parts: Parts, backend: Backend, signal: AbortSig
   for await (const one of backend.find(signal)) found.push(one);
   // Nothing is anybody's orphan while this broker has not read the whole line, as after a new epoch.
   await parts.feed.reached(await parts.feed.head(), REACH_MS);
-  const known = await leasesOf(parts, backend.name);
+  const known = new KnownLeases(await leasesOf(parts, backend.name));
 
   let orphans = 0;
   const there = new Set<string>();
@@ -45,7 +46,7 @@ export async function reconcile(parts: Parts, backend: Backend, signal: AbortSig
       orphans += 1;
     }
   }
-  const missing = [...known.values()].filter(
+  const missing = known.all.filter(
     (lease) =>
       !there.has(lease.id) &&
       isMadeBefore(backend, lease, startedAtMs) &&
@@ -65,12 +66,12 @@ export async function reconcile(parts: Parts, backend: Backend, signal: AbortSig
   });
 }
 
-async function leasesOf(parts: Parts, backend: string): Promise<Map<string, LeaseRecord>> {
-  const leases = new Map<string, LeaseRecord>();
+async function leasesOf(parts: Parts, backend: string): Promise<LeaseRecord[]> {
+  const leases: LeaseRecord[] = [];
   let cursor: string | undefined;
   do {
     const page = await parts.views.leases({ backend, ...(cursor !== undefined && { cursor }), limit: PAGE });
-    for (const lease of page.items) leases.set(lease.id, lease);
+    leases.push(...page.items);
     cursor = page.cursor;
   } while (cursor !== undefined);
   return leases;
@@ -79,15 +80,40 @@ async function leasesOf(parts: Parts, backend: string): Promise<Map<string, Leas
 /** The lease that what was found belongs to; `elsewhere`: another cell's, and none of our business. */
 async function leaseBehind(
   parts: Parts,
-  known: ReadonlyMap<string, LeaseRecord>,
+  known: KnownLeases,
   { leaseId, handle }: Found,
 ): Promise<LeaseRecord | 'elsewhere' | undefined> {
-  if (leaseId !== undefined) {
-    if (!leaseId.startsWith(`lse_${parts.settings.cell}_`)) return 'elsewhere';
-    return known.get(leaseId) ?? (await parts.views.lease(leaseId));
+  if (leaseId === undefined) return known.withHandle(handle);
+  if (!leaseId.startsWith(`lse_${parts.settings.cell}_`)) return 'elsewhere';
+  return known.withId(leaseId) ?? (await parts.views.lease(leaseId));
+}
+
+/** The leases of one backend that are not closed, found by id or by what a nameless find tells of their handles. */
+class KnownLeases {
+  readonly all: readonly LeaseRecord[];
+  readonly #byId: ReadonlyMap<string, LeaseRecord>;
+  readonly #byParts = new Map<string, Map<string, LeaseRecord>>();
+
+  constructor(all: readonly LeaseRecord[]) {
+    this.all = all;
+    this.#byId = new Map(all.map((lease) => [lease.id, lease]));
   }
-  const entries = Object.entries(handle);
-  return [...known.values()].find((lease) => entries.every(([part, value]) => lease.handle?.[part] === value));
+
+  withId(leaseId: string): LeaseRecord | undefined {
+    return this.#byId.get(leaseId);
+  }
+
+  /** Every part has to be the same. Those who tell the same parts share an index: there may be as many finds as leases. */
+  withHandle(handle: Handle): LeaseRecord | undefined {
+    const names = Object.keys(handle).sort();
+    const keyOf = (of: Handle) => JSON.stringify(names.map((name) => of[name]));
+    let index = this.#byParts.get(names.join());
+    if (!index) {
+      index = new Map(this.all.map((lease) => [keyOf(lease.handle ?? {}), lease]));
+      this.#byParts.set(names.join(), index);
+    }
+    return index.get(keyOf(handle));
+  }
 }
 
 function isKnown(lease: LeaseRecord | undefined): boolean {

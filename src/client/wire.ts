@@ -178,14 +178,12 @@ export interface BackendReply {
   name: string;
   kind: string;
   state: 'up' | 'down' | 'degraded';
-  breaker: string;
+  breaker: 'closed' | 'open';
   problem?: string;
   pending: number;
   active: number;
   revoking: number;
   stuck: number;
-  orphans_found: number;
-  last_reconciled_at?: string;
   secrets: { name: string; open: boolean; problem?: string }[];
 }
 

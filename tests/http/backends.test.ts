@@ -20,6 +20,7 @@ describe('GET /v1/backends', () => {
             name: 'pg',
             kind: 'fake',
             state: 'up',
+            breaker: 'closed',
             pending: 0,
             active: 1,
             revoking: 1,

@@ -14,7 +14,7 @@ export function backendCommand(): Command {
       const flags = command.optsWithGlobals<Flags>();
       const { mayfly } = await connect(flags);
       const { items } = await mayfly.backends.list();
-      const columns = ['name', 'kind', 'state', 'active', 'revoking', 'stuck', 'orphans_found', 'problem'];
+      const columns = ['name', 'kind', 'state', 'active', 'revoking', 'stuck', 'problem'];
       show(items as unknown as Row[], flags, columns);
     });
   backend

@@ -10,6 +10,7 @@ const backendShape = z.strictObject({
   name: z.string(),
   kind: z.string(),
   state: z.enum(['up', 'down', 'degraded']).meta({ description: 'degraded: not all of its secrets can be had' }),
+  breaker: z.enum(['closed', 'open']).meta({ description: 'open: it does not answer, and is only tried now and then' }),
   problem: z.string().optional(),
   pending: count,
   active: count,
