@@ -35,20 +35,38 @@ const lastLine = (text: string) => text.trim().split('\n').at(-1);
 
 describe('npm start', () => {
   it('builds, says so on stderr, and becomes `mayfly dev` with the arguments given', () => {
-    const { status, stdout, stderr } = run('scripts/start.mjs', ['--port', '0', '--help']);
-    expect([status, stdout]).toEqual([0, '["dev","--port","0","--help"]\n']);
+    const { status, stdout, stderr } = run('scripts/start.mjs', ['--no-postgres', '--port', '0']);
+    expect([status, stdout]).toEqual([0, '["dev","--port","0"]\n']);
     expect(stderr).toMatch(/^mayfly: building\nmayfly: done in \d+\.\d s\n$/);
   });
 
+  it('explains its own option before those of `mayfly dev`, and starts no PostgreSQL for that', () => {
+    const { status, stdout } = run('scripts/start.mjs', ['--help']);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(
+      /^npm start brings up a real PostgreSQL too[\s\S]*--no-postgres[\s\S]*\n\["dev","--help"\]\n$/,
+    );
+  });
+
+  it('says in one line why it goes without PostgreSQL, and starts all the same', () => {
+    run('scripts/start.mjs', ['--no-postgres']);
+    const { status, stdout, stderr } = run('scripts/start.mjs', ['--data', join(clone.root, 'data')]);
+    expect([status, stdout]).toEqual([0, `["dev","--data",${JSON.stringify(join(clone.root, 'data'))}]\n`]);
+    expect(stderr).toMatch(/^mayfly: going without PostgreSQL: [^\n]+\n$/);
+  });
+
   it('does nothing the second time but start', () => {
-    run('scripts/start.mjs');
-    expect(run('scripts/start.mjs').stderr).toBe('');
+    run('scripts/start.mjs', ['--no-postgres']);
+    expect(run('scripts/start.mjs', ['--no-postgres']).stderr).toBe('');
   });
 
   it('installs what is missing first, development tools included, and says so on stderr alone', () => {
     const npm = fakeNpm(clone, 'install');
     rmSync(join(clone.root, 'node_modules'), { recursive: true });
-    const { status, stdout, stderr } = run('scripts/start.mjs', [], { npm_execpath: npm, NODE_ENV: 'production' });
+    const { status, stdout, stderr } = run('scripts/start.mjs', ['--no-postgres'], {
+      npm_execpath: npm,
+      NODE_ENV: 'production',
+    });
     expect([status, stdout]).toEqual([0, '["dev"]\n']);
     expect(stderr).toMatch(/^mayfly: installing dependencies .*\nnpm talks\nmayfly: done in .* s\nmayfly: building\n/);
     expect(readFileSync(join(clone.root, 'npm.log'), 'utf8')).toBe('ci --include=dev --no-audit --no-fund\n');

@@ -8,6 +8,8 @@ describe("the operators' door", () => {
   let parts: FakeParts;
   beforeEach(async () => {
     parts = fakeParts();
+    // Its sample secrets are nobody's: without them nothing is degraded.
+    parts.secretChecks.status = () => [];
     door = await openOpsDoor({ host: '127.0.0.1', port: 0, metrics });
   });
   afterEach(() => door.close());
