@@ -1,7 +1,13 @@
 import type { Parts } from '../../broker/parts.js';
-import { RECONCILE_EVERY_MS, reconcile } from '../../broker/reconcile.js';
+import { reconcile } from '../../broker/reconcile.js';
 import { welcomeBack } from '../../broker/welcome-back.js';
 import { work } from '../../broker/work.js';
+
+/**
+ * How often it is asked whose turn it is to reconcile. Much shorter than a turn: after a worker that died in its own the next one comes soon
+ * enough for the 30 s that an orphan may live.
+ */
+const LOOK_EVERY_MS = 3_000;
 
 /** Starts taking jobs (worker role). Each goes to its verb; one that failed stays due, and the sweeper brings it again. */
 export function takeJobs(parts: Parts): Promise<void> {
@@ -38,6 +44,6 @@ export function keepBooks(parts: Parts, signal: AbortSignal): NodeJS.Timeout[] {
       } finally {
         isBusy = false;
       }
-    }, RECONCILE_EVERY_MS);
+    }, LOOK_EVERY_MS);
   });
 }
