@@ -53,11 +53,15 @@ const READS_MAX = 3;
  * credential whose lease was not committed, and none is issued twice: a commit that finds the world changed is decided again, three times at
  * most, and what then does not fit is taken back.
  */
-export async function issue(parts: Parts, caller: Caller, request: SecretRequest): Promise<SecretIssued> {
+export async function issue(
+  parts: Parts,
+  caller: Caller,
+  request: SecretRequest,
+  leaseId = newId('lse', parts.settings.cell, parts.clock.now()),
+): Promise<SecretIssued> {
   const about = { action: 'read', detail: { secret: request.secret } };
   return recordingRefusals(parts, caller, about, async () => {
     const taskId = await taskAskedFor(parts, caller, request.task);
-    const leaseId = newId('lse', parts.settings.cell, parts.clock.now());
     const draft = await intend(parts, caller, request, { taskId, leaseId });
     try {
       const issued = await make(parts, draft);

@@ -10,6 +10,7 @@ import type { Parts } from './parts.js';
 import { mayOperate, mustOperate, reachTask, standingOf } from './permitted.js';
 import { reachLease } from './reach-lease.js';
 import { notFound, recordingRefusals } from './refusal.js';
+import { spokenFor } from './spoken-for.js';
 
 export async function getTask(parts: Parts, caller: Caller, name: string): Promise<TaskRecord> {
   return recordingRefusals(
@@ -63,7 +64,9 @@ export async function listLeases(
       const own = reach.standing === 'opener' ? {} : { agent: caller.name };
       return parts.views.leases({ ...filter, task: reach.task.id, ...own });
     }
-    return parts.views.leases({ ...filter, agent: caller.name });
+    // A token of ours speaks for its own task only.
+    const task = spokenFor(caller)?.taskId;
+    return parts.views.leases({ ...filter, agent: caller.name, ...(task !== undefined && { task }) });
   });
 }
 

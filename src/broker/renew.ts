@@ -38,18 +38,38 @@ export async function renew(
   caller: Caller,
   { lease: id, incrementMs }: { lease: string; incrementMs?: number },
 ): Promise<Renewed> {
-  return recordingRefusals(parts, caller, { action: 'renew', lease: id }, async () => {
-    for (let reads = 0; reads < READS_MAX; reads++) {
-      const draft = await decide(parts, caller, id, incrementMs);
-      const { lease, expiresAtMs } = draft;
-      // It lives as long already. Nobody is shortened by asking for more.
-      if (expiresAtMs <= lease.expiresAtMs) return { leaseId: id, expiresAtMs: lease.expiresAtMs, renewable: true };
-      const outcome = await setEnd(parts, caller, draft, expiresAtMs);
-      if (outcome.outcome === 'committed') return prolong(parts, caller, draft);
-      if (outcome.outcome !== 'stale') throw notLive('lease');
-    }
-    throw new BrokerError('unavailable', 'The task keeps changing; try again.', { retryAfterSeconds: 1 });
-  });
+  return recordingRefusals(parts, caller, { action: 'renew', lease: id }, () =>
+    oneAtATime(parts, caller, id, () => renewOnce(parts, caller, id, incrementMs)),
+  );
+}
+
+/** Two renewals side by side could take back what the other one has promised: of one lease there is one at a time. */
+async function oneAtATime<Done>(parts: Parts, caller: Caller, id: string, act: () => Promise<Done>): Promise<Done> {
+  // Nobody takes the turn of a lease that is not theirs to renew.
+  await reachLease(parts, caller, id);
+  const turn = `renew:${id}`;
+  const { outcome } = await parts.replayGuard.claim(turn, 'turn', parts.clock.now());
+  if (outcome !== 'new') {
+    throw new BrokerError('unavailable', 'Another renewal of this lease is under way.', { retryAfterSeconds: 1 });
+  }
+  try {
+    return await act();
+  } finally {
+    await parts.replayGuard.release(turn).catch(() => {});
+  }
+}
+
+async function renewOnce(parts: Parts, caller: Caller, id: string, incrementMs: number | undefined): Promise<Renewed> {
+  for (let reads = 0; reads < READS_MAX; reads++) {
+    const draft = await decide(parts, caller, id, incrementMs);
+    const { lease, expiresAtMs } = draft;
+    // It lives as long already. Nobody is shortened by asking for more.
+    if (expiresAtMs <= lease.expiresAtMs) return { leaseId: id, expiresAtMs: lease.expiresAtMs, renewable: true };
+    const outcome = await setEnd(parts, caller, draft, expiresAtMs);
+    if (outcome.outcome === 'committed') return prolong(parts, caller, draft);
+    if (outcome.outcome !== 'stale') throw notLive('lease');
+  }
+  throw new BrokerError('unavailable', 'The task keeps changing; try again.', { retryAfterSeconds: 1 });
 }
 
 /** Whose is it, is it alive, and may they still? */

@@ -12,7 +12,8 @@ export interface Target {
 const SECRET = /^([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*?)$/;
 const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]*$/;
 /** What the command line and the dynamic linker read: handing a secret over must not become a way to run something else. */
-const RESERVED = /^(PATH|IFS|ENV|BASH_ENV|SHELLOPTS|NODE_OPTIONS|LD_.*|DYLD_.*|MAYFLY_.*)$/;
+const RESERVED =
+  /^(PATH|IFS|ENV|BASH_ENV|SHELLOPTS|PROMPT_COMMAND|PS4|NODE_(OPTIONS|PATH)|PYTHON(STARTUP|PATH|HOME)|PERL5?(OPT|LIB|DB)|RUBY(OPT|LIB)|GIT_.*|LD_.*|DYLD_.*|MAYFLY_.*)$/;
 
 /**
  * `orders-db=DB` sets DB_HOST, DB_PASSWORD… (or DB, when there is only one field); `orders-db:password=PGPASSWORD` sets one variable;

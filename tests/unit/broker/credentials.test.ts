@@ -143,6 +143,23 @@ describe('renew', () => {
   });
 });
 
+describe('renewals side by side', () => {
+  it('one has its turn, the other is told to come again, and what was promised is kept', async () => {
+    const id = await issued();
+    clock.advance(50_000);
+    const asked = [200_000, 60_000, 250_000].map((incrementMs) =>
+      renew(world, agentOf(world), { lease: id, incrementMs }),
+    );
+    const answers = await Promise.allSettled(asked);
+    const promised = answers.flatMap((one) => (one.status === 'fulfilled' ? [one.value.expiresAtMs] : []));
+    const refusals = answers.flatMap((one) => (one.status === 'rejected' ? [(one.reason as BrokerError).code] : []));
+    expect(promised).toHaveLength(1);
+    expect(refusals).toEqual(['unavailable', 'unavailable']);
+    expect([world.lease(id).expiresAtMs, backend.expiryOf(id)]).toEqual([promised[0], promised[0]]);
+    expect(await refused(renew(world, agentOf(world), { lease: id, incrementMs: 240_000 }))).toBe('not refused');
+  });
+});
+
 describe('give back', () => {
   it('a holder ends its own lease, and the backend confirms it', async () => {
     const id = await issued();
@@ -174,6 +191,36 @@ describe('a request that is repeated', () => {
     expect(backend.live()).toEqual([second.leaseId]);
     expect(JSON.stringify([...world.line.state.claims.values()])).not.toContain('pw-');
     expect((await again('k')).replaces).toBe(second.leaseId);
+  });
+
+  it('many times at once leaves one credential alive, and the others are told to come again', async () => {
+    await again('k');
+    const answers = await Promise.allSettled([again('k'), again('k'), again('k'), again('k')]);
+    const told = answers.filter(({ status }) => status === 'rejected') as PromiseRejectedResult[];
+    expect(told.map(({ reason }) => (reason as BrokerError).code)).toEqual(['conflict', 'conflict', 'conflict']);
+    await world.schedule.runJobs();
+    expect(backend.live()).toHaveLength(1);
+  });
+
+  it('knows the lease from before its intent on: whatever dies after that leaves nothing that a repeat does not revoke', async () => {
+    const openIntent = world.ledger.openIntent.bind(world.ledger);
+    const kept: (string | undefined)[] = [];
+    world.ledger.openIntent = (write) => {
+      kept.push([...world.line.state.claims.values()].at(-1)?.answer);
+      return openIntent(write);
+    };
+    const { leaseId } = await again('k');
+    expect(kept).toEqual([JSON.stringify({ lease: leaseId })]);
+  });
+
+  it('for another task is another request: the first credential lives on', async () => {
+    const first = await again('k');
+    const second = await world.openTask();
+    const request = { secret: 'orders-db', task: second.id };
+    const answer = await issueAgain(world, agentOf(world), request, { key: 'k', bodyDigest: 'b' });
+    expect(answer).not.toHaveProperty('replaces');
+    await world.schedule.runJobs();
+    expect(backend.live().sort()).toEqual([first.leaseId, answer.leaseId].sort());
   });
 
   it('with another body is refused, and one that failed gives its key back', async () => {
