@@ -10,13 +10,20 @@ import { bundleThroughVault, setUpVault } from './sample-vault.mjs';
 const DATABASE = 'orders';
 const GROUP = 'orders_readers';
 const LANES = 2;
+/** Kept for the managers: a holder of a user may fill the others up, and is ended all the same. */
+const RESERVED_CONNECTIONS = 8;
 
 /**
  * Starts PostgreSQL below a data folder, sets up what is missing, and writes the file that `mayfly dev --backends` takes. With `vault`, a Vault or
  * OpenBao makes the users instead, and `bundleDir` is the sample bundle that says so. `lanes`: how many managers share the work.
  */
 export async function startSampleDatabase({ dataDir, say, vault, lanes = LANES, ...more }) {
-  const server = await startPostgres({ dataDir, say, ...more });
+  const server = await startPostgres({
+    dataDir,
+    say,
+    ...more,
+    settings: { reserved_connections: RESERVED_CONNECTIONS, ...more.settings },
+  });
   try {
     const folder = join(resolve(dataDir), 'sample-database');
     mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -60,11 +67,18 @@ async function setUp(server, managers) {
       const password = randomBytes(32).toString('base64url');
       writePrivate(file, password);
       await makeRole(ask, user, `login createrole password '${password}'`);
-      await ask(`grant pg_signal_backend to ${user} with inherit true, set false`);
+      await ask(`grant pg_signal_backend, pg_use_reserved_connections to ${user} with inherit true, set false`);
       await ask(`grant ${GROUP} to ${user} with admin true, inherit false, set false`);
       await ask(`grant connect on database postgres, ${DATABASE} to ${user}`);
     }
   });
+  for (const database of ['postgres', DATABASE]) {
+    await asSuperuser(server, database, async (ask) => {
+      await ask(
+        'revoke execute on function lo_creat, lo_create, lo_from_bytea, lo_import(text), lo_import(text, oid) from public',
+      );
+    });
+  }
   await asSuperuser(server, DATABASE, async (ask) => {
     await ask('revoke all on schema public from public');
     await ask(`grant usage on schema public to ${GROUP}`);

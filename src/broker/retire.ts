@@ -14,8 +14,9 @@ type Begun = Kept & { lease: LeaseRecord };
 const ISSUER_GRACE_MS = 10_000;
 const BACK_OFF_MS_MIN = 1_000;
 const BACK_OFF_MS_MAX = 60_000;
-/** What nobody uses any more is cleared away without haste. */
-const RESIDUE_EVERY_MS = 60_000;
+/** What nobody uses any more is cleared away without haste; what takes many attempts costs the others there something each time. */
+const RESIDUE_MS_MIN = 60_000;
+const RESIDUE_MS_MAX = 3_600_000;
 /** A probe that says nothing is made again so many times; then the catalogue's word has to do. */
 const PROBES_MAX = 3;
 /** Longer than an attempt takes when every call of it runs out of time: then somebody else may begin one. */
@@ -95,7 +96,7 @@ async function verdict(
       return {
         state: 'revoked',
         evidence,
-        ...(residue !== undefined && { residue: { what: residue, nextAttemptMs: nowMs + RESIDUE_EVERY_MS } }),
+        ...(residue !== undefined && { residue: { what: residue, nextAttemptMs: nowMs + residueMs(lease) } }),
       };
     }
   }
@@ -179,6 +180,10 @@ function failed(parts: Parts, lease: LeaseRecord, problem: string): Result {
     problem,
     nextAttemptMs: parts.clock.now() + Math.round(distanceMs * (0.5 + Math.random() / 2)),
   };
+}
+
+function residueMs({ attempts = 1 }: LeaseRecord): number {
+  return Math.min(RESIDUE_MS_MIN * 2 ** (attempts - 1), RESIDUE_MS_MAX);
 }
 
 /** When nobody can make it any more: an intent that was committed is done. */

@@ -70,6 +70,8 @@ class PostgresBackend implements Backend {
     const lane = this.#laneOf(handle);
     const role = this.#roleOf({ leaseId, handle });
     lane.refuseWhenFull();
+    // A holder may take every place that the server has: the session that ends it is there before it is.
+    await untilAborted(lane.revoking.hold(), signal);
     const { database, groups, connection_limit } = postgresSettings.parse(settings);
     const { password, verifier } = await this.#verifiers.take();
     const oid = await untilAborted(

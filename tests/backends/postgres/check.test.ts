@@ -122,6 +122,20 @@ const WRONGS: [what: string, breaks: string, mends: string, said: RegExp, databa
     DATABASE,
   ],
   [
+    'everybody may make large objects in the database of the secret',
+    'grant execute on function lo_create to public',
+    'revoke execute on function lo_create from public',
+    /orders_read may make large objects in orders/,
+    DATABASE,
+  ],
+  [
+    'a group that may make large objects of bytes',
+    `grant execute on function lo_from_bytea to ${GROUP}`,
+    `revoke execute on function lo_from_bytea from ${GROUP}`,
+    /orders_read may make large objects in orders/,
+    DATABASE,
+  ],
+  [
     'a group that the manager may not grant',
     `revoke admin option for ${GROUP} from mayfly_1`,
     `grant ${GROUP} to mayfly_1 with admin true`,

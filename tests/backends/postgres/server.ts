@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -45,6 +45,7 @@ export interface TestServer {
   dir: string;
   /** Password files of the managers `mayfly_1`, `mayfly_2`… */
   managers: { user: string; password_file: string }[];
+  passwordOf(user: string): string;
   /** Asks as the superuser. */
   ask(sql: string, database?: string): Promise<Record<string, unknown>[]>;
   logIn(login: Login): Promise<pg.Client>;
@@ -66,7 +67,12 @@ export async function startServer({
   managers?: number;
 } = {}): Promise<TestServer> {
   const dir = mkdtempSync(join(tmpdir(), 'mayfly-backend-'));
-  const start = () => startPostgres({ dataDir: dir, settings: { max_connections: 200, ...settings }, durable: false });
+  const start = () =>
+    startPostgres({
+      dataDir: dir,
+      settings: { max_connections: 200, reserved_connections: 8, ...settings },
+      durable: false,
+    });
   let server = await start();
   const { host } = server;
   const clients = new Map<string, pg.Client>();
@@ -104,12 +110,18 @@ export async function startServer({
      GRANT SELECT ON public.orders TO ${GROUP}; GRANT INSERT, DELETE ON public.orders TO ${OTHER_GROUP}`,
     DATABASE,
   );
+  for (const name of ['postgres', DATABASE]) {
+    await ask(
+      `REVOKE EXECUTE ON FUNCTION lo_creat, lo_create, lo_from_bytea, lo_import(text), lo_import(text, oid) FROM PUBLIC`,
+      name,
+    );
+  }
   for (const user of made) {
     const password = randomBytes(24).toString('base64url');
     writeFileSync(join(dir, user), `${password}\n`, { mode: 0o600 });
     await ask(
       `CREATE ROLE ${user} LOGIN CREATEROLE PASSWORD '${password}';
-       GRANT pg_signal_backend TO ${user} WITH INHERIT TRUE, SET FALSE;
+       GRANT pg_signal_backend, pg_use_reserved_connections TO ${user} WITH INHERIT TRUE, SET FALSE;
        GRANT ${GROUP}, ${OTHER_GROUP} TO ${user} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;
        GRANT CONNECT ON DATABASE postgres, ${DATABASE}, elsewhere TO ${user}`,
     );
@@ -124,6 +136,7 @@ export async function startServer({
     },
     dir,
     managers: made.map((user) => ({ user, password_file: join(dir, user) })),
+    passwordOf: (user) => readFileSync(join(dir, user), 'utf8').trim(),
     ask,
     logIn,
     async halt() {

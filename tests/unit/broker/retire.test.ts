@@ -197,6 +197,21 @@ describe('retire', () => {
     expect(world.lease(id)).toMatchObject({ state: 'revoked', evidence: 'confirmed' });
   });
 
+  it('what stays left of a dead one is tried at growing distance, at last each hour', async () => {
+    const id = await issued();
+    backend.residue = 'thousands of large objects';
+    await drained();
+    const distancesMs: number[] = [];
+    for (let attempt = 0; attempt < 9; attempt++) {
+      const dueMs = world.lease(id).nextAttemptMs as number;
+      distancesMs.push(dueMs - clock.now());
+      clock.set(dueMs);
+      await world.schedule.sweep();
+    }
+    const minutes = distancesMs.map((ms) => Math.round(ms / 60_000));
+    expect(minutes).toEqual([1, 2, 4, 8, 16, 32, 60, 60, 60]);
+  });
+
   it('what is left of a dead one is shown and cleared away, and it stays dead meanwhile', async () => {
     const id = await issued();
     backend.residue = 'a large object in another database';

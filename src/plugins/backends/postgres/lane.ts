@@ -41,7 +41,7 @@ export class Lane {
     this.#deps = deps;
     this.#leasesMax = config.lane_leases_max;
     this.issuing = sessionsOf(config, manager, config.issue_timeout_seconds);
-    this.revoking = sessionsOf(config, manager, config.revoke_timeout_seconds);
+    this.revoking = sessionsOf(config, manager, config.revoke_timeout_seconds, true);
     const onResidue = (role: FoundRole, reason: string) =>
       deps.observe({ event: 'backend.residue', level: 'warn', backend: deps.name, role: role.name, reason });
     this.maker = new RoleMaker(this.issuing, {
@@ -103,12 +103,13 @@ export function laneFor(leaseId: string, lanes: readonly Lane[]): Lane {
   return lanes[Math.floor(idTimeMs(leaseId) / TOGETHER_MS) % lanes.length] as Lane;
 }
 
-function sessionsOf(config: PostgresConfig, manager: Manager, timeoutSeconds: number): Sessions {
+function sessionsOf(config: PostgresConfig, manager: Manager, timeoutSeconds: number, keepsOne = false): Sessions {
   const timeoutMs = Math.round(timeoutSeconds * 1000);
   const limits = { statementMs: timeoutMs, lockMs: Math.min(LOCK_MS_MAX, timeoutMs) };
   return new Sessions({
     max: IN_FLIGHT_MAX,
     timeoutMs,
+    keepsOne,
     open: async () =>
       logIn(config, { user: manager.user, database: config.database, password: await passwordOf(manager) }, limits),
   });

@@ -13,6 +13,9 @@ const HARMLESS = [
   'pg_monitor',
 ];
 
+/** PostgreSQL lets everybody make large objects, which need no right to create and outlive the session. */
+const MAKE_LARGE_OBJECTS = ['lo_creat', 'lo_create', 'lo_from_bytea', 'lo_import'];
+
 /** What the server is and what this session may do there. */
 export const SERVER_AND_MANAGER = `SELECT current_setting('server_version_num')::int AS version,
     current_setting('server_version') AS version_text,
@@ -82,6 +85,8 @@ export function groupsAndAbove(groups: readonly string[]): string {
         UNION SELECT 'the database ' || datname FROM pg_database WHERE has_database_privilege(r.oid, oid, 'CREATE')
         UNION SELECT 'the tablespace ' || spcname FROM pg_tablespace WHERE has_tablespace_privilege(r.oid, oid, 'CREATE')
         ORDER BY 1) AS may_create_in,
+      EXISTS (SELECT FROM pg_proc f WHERE f.pronamespace = 'pg_catalog'::regnamespace
+        AND f.proname = ANY (${names(MAKE_LARGE_OBJECTS)}) AND has_function_privilege(r.oid, f.oid, 'EXECUTE')) AS may_make_large_objects,
       ${grantable('pg_class', 'relacl')} OR ${grantable('pg_namespace', 'nspacl')} OR ${grantable('pg_proc', 'proacl')}
         OR ${grantable('pg_database', 'datacl')} OR ${grantable('pg_type', 'typacl')} AS may_pass_on
     FROM above JOIN pg_roles r ON r.oid = above.oid ORDER BY 1`;
@@ -102,12 +107,18 @@ export function problemsOfGroups(rows: Rows, settings: PostgresSettings, manager
     has_admin: boolean;
     may_create_in: string[];
     may_pass_on: boolean;
+    may_make_large_objects: boolean;
   }[];
   const known = new Set(found.map(({ name }) => name));
   const missing = settings.groups.filter((name) => !known.has(name));
   const problems = missing.map((name) => `There is no role ${text(name)} to be a group.`);
   for (const group of found) {
     const { name } = group;
+    if (group.may_make_large_objects) {
+      problems.push(
+        `The group ${name} may make large objects in ${settings.database}: REVOKE EXECUTE ON FUNCTION lo_creat, lo_create, lo_from_bytea, lo_import FROM PUBLIC there.`,
+      );
+    }
     if (group.is_predefined) {
       if (!HARMLESS.includes(name)) problems.push(`The group ${name} is PostgreSQL’s own and gives more than data.`);
       continue;

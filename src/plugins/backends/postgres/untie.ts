@@ -1,9 +1,13 @@
+import type pg from 'pg';
 import type { FoundRole, Tie } from './catalogue.js';
 import type { PostgresConfig } from './config.js';
 import { ask, passwordOf, withSession } from './connect.js';
 import { problemOf } from './problems.js';
 import type { Sessions } from './sessions.js';
-import { identifier, text } from './sql.js';
+import { identifier, oids, text } from './sql.js';
+
+/** Each takes a lock until its transaction ends, and the locks are shared by all of the server. */
+const LARGE_OBJECTS_AT_ONCE = 500;
 
 /**
  * Clears away what keeps a role from being dropped: rolls back its prepared transactions (when that is wanted), and drops what it owns, in each database
@@ -45,11 +49,29 @@ export async function untie(
     const places = new Set(
       ties.filter((tie) => tie.prepared === undefined).map(({ database }) => database ?? config.database),
     );
-    for (const database of places) await inDatabase(database, `DROP OWNED BY ${name}`);
+    for (const database of places) {
+      await withSession(config, { user: manager.user, password, database }, limits, doing, (client) =>
+        unlinkLargeObjects(client, role, timeoutMs),
+      );
+      await inDatabase(database, `DROP OWNED BY ${name}`);
+    }
     return true;
   } catch (error) {
     at.onResidue(role, problemOf(error, doing).message);
     await sessions.ask(`GRANT ${name} TO ${itself} WITH INHERIT FALSE, SET FALSE`).catch(() => undefined);
     return false;
+  }
+}
+
+/** In pages, each a transaction: an owner of thousands would take more locks than there are. */
+async function unlinkLargeObjects(client: pg.Client, { oid }: FoundRole, timeoutMs: number): Promise<void> {
+  for (let unlinked = LARGE_OBJECTS_AT_ONCE; unlinked === LARGE_OBJECTS_AT_ONCE; ) {
+    const [rows] = await ask(
+      client,
+      `SELECT count(lo_unlink(oid))::int AS many FROM (
+        SELECT oid FROM pg_largeobject_metadata WHERE lomowner = ANY (${oids([oid])}) LIMIT ${LARGE_OBJECTS_AT_ONCE}) page`,
+      timeoutMs,
+    );
+    unlinked = rows?.[0]?.['many'] as number;
   }
 }
