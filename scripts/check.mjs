@@ -1,4 +1,5 @@
 // npm run check: the gate, the same here and in CI. Runs every step, whatever the others say, and ends with a table.
+//   --tested   the tests have just been run: leave the fast ones out
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { orOneLine, prepare, ROOT } from './prepare.mjs';
@@ -22,7 +23,9 @@ const steps = [
     command: tool('knip/bin/knip.js', '--production', '--exclude', 'types', '--tags=-internal'),
   },
   { name: 'package', command: tool('publint/src/cli.js', '--strict') },
-  { name: 'fast tests', command: [join(ROOT, 'scripts/test.mjs'), '--fast'] },
+  ...(process.argv.includes('--tested')
+    ? []
+    : [{ name: 'fast tests', command: [join(ROOT, 'scripts/test.mjs'), '--fast'] }]),
 ];
 
 await orOneLine(async () => {

@@ -47,14 +47,24 @@ export function secretChecks(parts: Pick<Parts, 'backends' | 'policies' | 'clock
   function note(entry: Entry, problem: string | undefined, isFinal: boolean): void {
     const { name, backend } = entry.declaration;
     if (problem !== entry.problem) {
-      const [event, level] =
-        problem === undefined ? (['secret.open', 'info'] as const) : (['secret.closed', 'error'] as const);
+      // What was never configured here is no alarm.
+      const level = problem === undefined ? 'info' : isFinal ? 'warn' : 'error';
+      const event = problem === undefined ? 'secret.open' : 'secret.closed';
       parts.observe({ event, level, name, backend, ...(problem !== undefined && { problem }) });
     }
     entry.problem = problem;
     entry.failures = problem === undefined ? 0 : entry.failures + 1;
     const waitMs = Math.min(RETRY_MS * 2 ** (entry.failures - 1), RETRY_MS_MAX);
     entry.dueAtMs = problem === undefined || isFinal ? Number.POSITIVE_INFINITY : parts.clock.now() + waitMs;
+  }
+
+  // A backend that answers again is not kept waiting for the next slow try.
+  for (const { name, guard } of parts.backends.all()) {
+    guard?.onBack(() => {
+      for (const entry of entries.values()) {
+        if (entry.declaration.backend === name && Number.isFinite(entry.dueAtMs)) entry.dueAtMs = 0;
+      }
+    });
   }
 
   return {

@@ -300,7 +300,7 @@ describe('a start that cannot be is one clear line, and leaves nothing running',
   it('no Redis on this machine, and none may be fetched', async () => {
     const data = dataDir();
     const { child, stderr } = (() => {
-      const { PATH: _, ...env } = process.env;
+      const { PATH: _, MAYFLY_TOOLS_DIR: __, ...env } = process.env;
       const started = spawn(
         process.execPath,
         [resolve('bin/mayfly.js'), 'dev', '--data', data, '--port', '0', '--no-fetch'],

@@ -26,7 +26,13 @@ function world(first: Bundle) {
   const clock = new VirtualClock();
   let bundle: Bundle | undefined = first;
   let answer: (name: string) => Promise<string[]> = async () => [];
+  let onBack = () => {};
   const backend = {
+    guard: {
+      onBack: (listener: () => void) => {
+        onBack = listener;
+      },
+    },
     name: 'db',
     kind: 'fake',
     secretSettings: z.strictObject({ groups: z.array(z.string()) }),
@@ -44,6 +50,7 @@ function world(first: Bundle) {
   return {
     checks: secretChecks({ backends, policies, clock, observe: (event) => events.push(event) }),
     backends,
+    isBack: () => onBack(),
     tried,
     events,
     clock,
@@ -112,6 +119,21 @@ describe('a declared secret', () => {
     }
     expect(atSeconds).toEqual([0, 1, 3, 7, 15, 31, 63, 123, 183, 243, 303, 363]);
     expect(checks.problemOf('orders')).toBe('no answer');
+  });
+
+  it('is tried at once when its backend answers again', async () => {
+    const { checks, clock, answers, isBack } = world(bundleWith(declared('orders', 'db', ['a'])));
+    answers(async () => {
+      throw new BackendProblem('unreachable', 'no answer');
+    });
+    for (let second = 0; second < 70; second++) {
+      await checks.tick();
+      clock.advance(1_000);
+    }
+    answers(async () => []);
+    isBack();
+    await checks.tick();
+    expect(checks.problemOf('orders')).toBeUndefined();
   });
 
   it('stays open when another one fails', async () => {
