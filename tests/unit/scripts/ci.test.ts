@@ -30,7 +30,7 @@ function gate({ peers = 'exit 0', test = "echo '12 passed, 0 failed'", check = '
 
 it('fetches the peers, runs every test, then the checks, and ends with the counts of the tests', () => {
   const { status, stdout } = gate();
-  expect(stdout).toBe('peers CI=true\nnpm test\n12 passed, 0 failed\nnpm run check\n12 passed, 0 failed\n');
+  expect(stdout).toBe('peers CI=true\nnpm test\n12 passed, 0 failed\nnpm run check -- --tested\n12 passed, 0 failed\n');
   expect(status).toBe(0);
 });
 
@@ -50,5 +50,5 @@ it.each([
   const { status, stdout, last } = gate(fakes);
   expect(last).toBe(line);
   expect(status).not.toBe(0);
-  expect(stdout).toContain('npm run check\n');
+  expect(stdout).toContain('npm run check -- --tested\n');
 });
