@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { epochOf } from '../../src/core/position.js';
 import { freePort } from '../../src/main/dev/redis-process.js';
-import { type RedisCluster, type RedisServer, startCluster, startRedis } from './redis-servers.js';
+import { findServer, type RedisCluster, type RedisServer, startCluster, startRedis } from './redis-servers.js';
 import { OPENER, openWorld, type World } from './world.js';
 
 const WAIT_MS = 40_000;
@@ -59,7 +59,11 @@ describe('a master behind Sentinel that dies', () => {
         '',
       ].join('\n'),
     );
-    sentinel = spawn('redis-server', [join(dir, 'sentinel.conf'), '--sentinel'], { stdio: 'ignore' });
+    const { command, env } = await findServer('redis');
+    sentinel = spawn(command, [join(dir, 'sentinel.conf'), '--sentinel'], {
+      env: { ...process.env, ...env },
+      stdio: 'ignore',
+    });
     url = `redis+sentinel://127.0.0.1:${port}/cell`;
     const raw = new Redis(replica.url);
     const asked = new Redis({ port, retryStrategy: () => 50, maxRetriesPerRequest: null });
