@@ -18,7 +18,7 @@ const EXPECTED: Record<string, { exit: number; says: RegExp }> = {
   'by-hand': { exit: 0, says: /spiffe:\/\/dev\.mayfly\/agent\/refunds[\s\S]*"username": "mayfly_[\s\S]*completed/ },
   refused: { exit: 3, says: /Refused: revoked/ },
   'curl-token': { exit: 0, says: /"access_token":"ey/ },
-  run: { exit: 0, says: /I am mayfly_\w+[\s\S]*lse_/ },
+  run: { exit: 0, says: /I am mayfly_\w+[\s\S]*credential\.issued/ },
   'curl-task': { exit: 0, says: /"state":"completed"/ },
   stop: { exit: 0, says: /Effective now; lock lck_/ },
   lift: { exit: 0, says: /requested[\s\S]*lifted/ },

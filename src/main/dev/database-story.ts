@@ -9,6 +9,8 @@ export interface DatabaseStory {
   task: string;
   /** Somebody who may read the audit log. */
   auditor: Mayfly;
+  /** Asks again where the answer is 503. */
+  again: (ask: () => Promise<Response>) => Promise<Response>;
   steps: (line: string) => void;
   say: (line: string) => void;
 }
@@ -24,14 +26,17 @@ export async function useDatabase({
   identity,
   task,
   auditor,
+  again,
   steps,
   say,
 }: DatabaseStory): Promise<{ seeItDie(): Promise<void> }> {
-  const reply = await fetch(`${url}/v1/secrets/${SECRET}`, {
-    method: 'POST',
-    headers: { Authorization: `Bearer ${identity()}`, 'Content-Type': 'application/json' },
-    body: JSON.stringify({ task }),
-  });
+  const reply = await again(() =>
+    fetch(`${url}/v1/secrets/${SECRET}`, {
+      method: 'POST',
+      headers: { Authorization: `Bearer ${identity()}`, 'Content-Type': 'application/json' },
+      body: JSON.stringify({ task }),
+    }),
+  );
   const answer = (await reply.json()) as Answer;
   if (!reply.ok) throw new Error(`no database user: ${answer.detail ?? reply.status}`);
   const { host, port, database, username, password } = answer.data;

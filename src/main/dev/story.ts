@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { DpopProver } from '../../client/dpop-prover.js';
 import { Mayfly } from '../../client/mayfly.js';
 import { TokenRefusal } from '../../client/token-refusal.js';
@@ -6,6 +7,8 @@ import { useDatabase } from './database-story.js';
 import { DEV_PEOPLE, type DevTrustDomain } from './trust-domain.js';
 
 const TOOL_RESOURCE = 'https://orders.example';
+const ATTEMPTS_MAX = 5;
+const RETRY_MS = 500;
 
 export interface Story {
   url: string;
@@ -46,7 +49,7 @@ export async function playStory({ url, trustDomain, withDatabase = false, say }:
     steps('the agent has a SPIFFE identity: spiffe://dev.mayfly/agent/refunds');
 
     const prover = new DpopProver();
-    const reply = await fetch(`${url}/oauth2/token`, {
+    const tokenRequest = () => ({
       method: 'POST',
       headers: { DPoP: prover.prove({ method: 'POST', url: `${url}/oauth2/token`, nowMs: Date.now() }) },
       body: new URLSearchParams({
@@ -57,6 +60,7 @@ export async function playStory({ url, trustDomain, withDatabase = false, say }:
         scope: `task:${task['id']} orders.read`,
       }),
     });
+    const reply = await comingAgain(() => fetch(`${url}/oauth2/token`, tokenRequest()));
     const minted = (await reply.json()) as Record<string, unknown>;
     if (!reply.ok) throw new Error(`no token: ${JSON.stringify(minted)}`);
     const token = String(minted['access_token']);
@@ -81,6 +85,7 @@ export async function playStory({ url, trustDomain, withDatabase = false, say }:
           identity: () => svid('/agent/refunds'),
           task: String(task['id']),
           auditor,
+          again: comingAgain,
           steps,
           say,
         })
@@ -118,14 +123,26 @@ function personToken(trustDomain: DevTrustDomain, audience: string): string {
 }
 
 async function post(url: string, path: string, bearer: string, body: unknown): Promise<Record<string, unknown>> {
-  const reply = await fetch(`${url}${path}`, {
-    method: 'POST',
-    headers: { Authorization: `Bearer ${bearer}`, 'Content-Type': 'application/json' },
-    body: JSON.stringify(body),
-  });
+  const reply = await comingAgain(() =>
+    fetch(`${url}${path}`, {
+      method: 'POST',
+      headers: { Authorization: `Bearer ${bearer}`, 'Content-Type': 'application/json' },
+      body: JSON.stringify(body),
+    }),
+  );
   const answer = (await reply.json()) as Record<string, unknown>;
   if (!reply.ok) throw new Error(`${path}: ${reply.status} ${JSON.stringify(answer)}`);
   return answer;
+}
+
+/** 503 is no refusal: it says come again. */
+async function comingAgain(ask: () => Promise<Response>): Promise<Response> {
+  for (let attempt = 1; ; attempt++) {
+    const reply = await ask();
+    if (reply.status !== 503 || attempt === ATTEMPTS_MAX) return reply;
+    await reply.body?.cancel();
+    await delay(RETRY_MS);
+  }
 }
 
 /** Why it is refused; that it is not would end the story. */
