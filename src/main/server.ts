@@ -78,6 +78,8 @@ export async function startBroker(options: StartOptions): Promise<Running> {
     const bundle = await takeUpBundle(parts, options);
     trust = followTrust(parts);
     timers.push(setInterval(() => void followOthers(parts), FOLLOW_MS));
+    // Workers too: what they cannot reach they cannot revoke at, and their readiness says so.
+    timers.push(setInterval(() => void parts.secretChecks.tick(), FOLLOW_MS));
     if (role !== 'api') {
       await takeJobs(parts);
       timers.push(...keepBooks(parts, leaving.signal));
@@ -85,7 +87,6 @@ export async function startBroker(options: StartOptions): Promise<Running> {
     if (role !== 'worker') {
       // What can be had is known before anybody asks; a backend that is slow to answer holds nobody up.
       await within(FIRST_CHECK_MS, parts.secretChecks.tick());
-      timers.push(setInterval(() => void parts.secretChecks.tick(), FOLLOW_MS));
       door = await openHttpDoor(parts, { ...listeners(config, options.mtlsCertificate), routes });
       timers.push(setInterval(certificateRenewal(door, options), RENEW_MS));
     }
