@@ -4,7 +4,7 @@
 //   const { host, port, user, password, stop } = await startPostgres({ dataDir })
 //   node scripts/dev-postgres.mjs [FOLDER]    starts one, says where it is, and stays until Ctrl-C
 import { spawn, spawnSync } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash, randomBytes, randomInt } from 'node:crypto';
 import * as fs from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -386,12 +386,18 @@ function lastLine(text) {
   return text.trim().split('\n').at(-1) || 'it stopped at once';
 }
 
+/** Of those that no outgoing connection is given: below 32768. */
 async function freePort() {
-  const server = createServer();
-  await new Promise((done, fail) => server.once('error', fail).listen(0, '127.0.0.1', done));
-  const { port } = server.address();
-  await new Promise((done) => server.close(done));
-  return port;
+  for (let tries = 1; ; tries++) {
+    const port = randomInt(20_000, 32_768);
+    const server = createServer();
+    const isFree = await new Promise((done) =>
+      server.once('error', () => done(false)).listen(port, '127.0.0.1', () => done(true)),
+    );
+    await new Promise((done) => server.close(done));
+    if (isFree) return port;
+    if (tries === 100) throw new Error('No port of loopback is free');
+  }
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -3,7 +3,7 @@ import { createPublicKey } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { freePort } from '../../dist/main/dev/redis-process.js';
+import { freePort } from '../../dist/main/dev/free-port.js';
 import { ahead, load, median, until } from './world.mjs';
 
 const BAO = join(process.env.MAYFLY_PEERS_DIR ?? join(homedir(), '.cache/mayfly-peers'), 'bin/bao');

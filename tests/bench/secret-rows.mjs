@@ -4,7 +4,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
-import { freePort } from '../../dist/main/dev/redis-process.js';
+import { freePort } from '../../dist/main/dev/free-port.js';
 import { startSampleDatabase } from '../../scripts/sample-database.mjs';
 import { caller, openWorld, quantile, until } from './world.mjs';
 

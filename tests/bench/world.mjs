@@ -11,7 +11,7 @@ import { Redis } from 'ioredis';
 import { stringify } from 'yaml';
 import { Mayfly } from '../../dist/client/mayfly.js';
 import { startEmbeddedRedis } from '../../dist/main/dev/embedded-redis.js';
-import { freePort } from '../../dist/main/dev/redis-process.js';
+import { freePort } from '../../dist/main/dev/free-port.js';
 import { DEV_PEOPLE, openDevTrustDomain } from '../../dist/main/dev/trust-domain.js';
 
 export const ORDERS = 'https://orders.example';

@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { DpopProver } from '../../src/client/dpop-prover.js';
-import { freePort } from '../../src/main/dev/redis-process.js';
+import { freePort } from '../../src/main/dev/free-port.js';
 import { type DevTrustDomain, openDevTrustDomain } from '../../src/main/dev/trust-domain.js';
 
 export const ORDERS = 'https://orders.example';

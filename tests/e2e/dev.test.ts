@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { jest } from '@jest/globals';
 import { type Fetch, nodeFetch } from '../../src/client/transport.js';
-import { freePort } from '../../src/main/dev/redis-process.js';
+import { freePort } from '../../src/main/dev/free-port.js';
 import { type DevTrustDomain, openDevTrustDomain } from '../../src/main/dev/trust-domain.js';
 import { findServer } from '../state/redis-servers.js';
 import { ORDERS, REFUNDS, until } from './brokers.js';

@@ -8,7 +8,7 @@ import { type Clock, systemClock } from '../../src/core/time.js';
 import { routes } from '../../src/edge/http/routes/index.js';
 import { openHttpDoor } from '../../src/edge/http/server.js';
 import { activePolicies } from '../../src/main/active-policies.js';
-import { freePort } from '../../src/main/dev/redis-process.js';
+import { freePort } from '../../src/main/dev/free-port.js';
 import { type DevTrustDomain, openDevTrustDomain } from '../../src/main/dev/trust-domain.js';
 import { keyRing } from '../../src/main/key-ring.js';
 import { readBundle } from '../../src/main/read-bundle.js';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Fetch, nodeFetch } from '../../src/client/transport.js';
 import { checkConfig } from '../../src/main/config.js';
-import { freePort } from '../../src/main/dev/redis-process.js';
+import { freePort } from '../../src/main/dev/free-port.js';
 import { type DevTrustDomain, openDevTrustDomain } from '../../src/main/dev/trust-domain.js';
 import { readBundle } from '../../src/main/read-bundle.js';
 import { type Running, startBroker } from '../../src/main/server.js';

@@ -1,8 +1,9 @@
 import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { freePort } from '../../src/main/dev/free-port.js';
 import { findRedisBinary } from '../../src/main/dev/redis-binary.js';
-import { freePort, launchRedis, RedisLine } from '../../src/main/dev/redis-process.js';
+import { launchRedis, RedisLine } from '../../src/main/dev/redis-process.js';
 
 // What a machine without any Redis does on its first start. Needs the network, as that start does.
 let root: string;

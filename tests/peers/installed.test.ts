@@ -4,7 +4,8 @@ import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import { freePort, RedisLine } from '../../src/main/dev/redis-process.js';
+import { freePort } from '../../src/main/dev/free-port.js';
+import { RedisLine } from '../../src/main/dev/redis-process.js';
 import { type DevTrustDomain, openDevTrustDomain } from '../../src/main/dev/trust-domain.js';
 import { readBundle } from '../../src/main/read-bundle.js';
 import { until } from '../e2e/brokers.js';

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { freePort } from '../../src/main/dev/redis-process.js';
+import { freePort } from '../../src/main/dev/free-port.js';
 import { openRefund, type PeerBroker, startPeerBroker } from './brokers.js';
 import { eventually } from './spire.js';
 

@@ -8,7 +8,7 @@ import { newId } from '../../src/core/ids.js';
 import type { OperationalEvent } from '../../src/core/observe.js';
 import { Secret } from '../../src/core/secret.js';
 import { type Clock, systemClock } from '../../src/core/time.js';
-import { freePort } from '../../src/main/dev/redis-process.js';
+import { freePort } from '../../src/main/dev/free-port.js';
 import type {
   Backend,
   BackendDeps,

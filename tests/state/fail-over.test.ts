@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { epochOf } from '../../src/core/position.js';
-import { freePort } from '../../src/main/dev/redis-process.js';
+import { freePort } from '../../src/main/dev/free-port.js';
 import { findServer, type RedisCluster, type RedisServer, startCluster, startRedis } from './redis-servers.js';
 import { OPENER, openWorld, type World } from './world.js';
 

@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort, launchRedis, RedisLine, RedisRefusal } from '../../src/main/dev/redis-process.js';
+import { freePort } from '../../src/main/dev/free-port.js';
+import { launchRedis, RedisLine, RedisRefusal } from '../../src/main/dev/redis-process.js';
 import { findServer, type RedisServer, startRedis } from './redis-servers.js';
 
 let server: RedisServer;

@@ -4,8 +4,9 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { freePort } from '../../src/main/dev/free-port.js';
 import { findRedisBinary, type RedisBinary, type RedisFlavour } from '../../src/main/dev/redis-binary.js';
-import { freePort, launchRedis, RedisLine, type RedisProcess } from '../../src/main/dev/redis-process.js';
+import { launchRedis, RedisLine, type RedisProcess } from '../../src/main/dev/redis-process.js';
 
 /** A fetched server is kept where `npm start` keeps it, so a clone fetches once. */
 const TOOLS = join(import.meta.dirname, '../../.data/tools');

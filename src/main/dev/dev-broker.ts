@@ -13,7 +13,7 @@ import { logTo } from '../telemetry.js';
 import { whenStoreAnswers } from '../when-store-answers.js';
 import { makeDataFolder } from './data-folder.js';
 import { startEmbeddedRedis } from './embedded-redis.js';
-import { freePort } from './redis-process.js';
+import { freePort } from './free-port.js';
 import { type DevTrustDomain, openDevTrustDomain } from './trust-domain.js';
 
 export interface DevOptions {

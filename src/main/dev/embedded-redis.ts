@@ -3,8 +3,9 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, sta
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BrokerError } from '../../core/errors.js';
+import { freePort } from './free-port.js';
 import { findRedisBinary } from './redis-binary.js';
-import { freePort, infoField, launchRedis, pidFileOf, RedisLine, untilReady } from './redis-process.js';
+import { infoField, launchRedis, pidFileOf, RedisLine, untilReady } from './redis-process.js';
 
 const LAUNCH_ATTEMPTS = 3;
 const ADOPT_TIMEOUT_MS = 3_000;

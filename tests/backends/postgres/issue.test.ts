@@ -222,6 +222,22 @@ describe('many at a time', () => {
     expect(rejected?.reason).toMatchObject({ kind: 'failed', isSure: false });
   });
 
+  it('whose role another session has made and not yet committed: neither is that one sure', async () => {
+    const order = world.order();
+    const first = await server.logIn({ user: 'mayfly_1', password: server.passwordOf('mayfly_1') });
+    await first.query(`begin; create role "${order.handle['role']}"`);
+    const second = problemOf(world.backend.issue(order));
+    await until(
+      () =>
+        server.ask("select pid from pg_stat_activity where wait_event_type = 'Lock' and query like '%CREATE ROLE%'"),
+      (waiting) => waiting.length > 0,
+    );
+    await first.query('commit');
+    expect(await second).toMatchObject({ kind: 'failed', isSure: false });
+    await first.query(`drop role "${order.handle['role']}"`);
+    await first.end();
+  });
+
   it('stop when a manager has as many as it can carry', async () => {
     const small = open({ lane_leases_max: 10 });
     const given = await small.issue();

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createRemoteJWKSet, jwtVerify } from 'jose';
 import type { SecretData } from '../../../src/core/credential.js';
-import { freePort } from '../../../src/main/dev/redis-process.js';
+import { freePort } from '../../../src/main/dev/free-port.js';
 import { oauthBackend } from '../../../src/plugins/backends/oauth.js';
 import { type Installation, ISSUER, installation } from './deps.js';
 import type { Harness, SecretCase, World } from './harness.js';

@@ -14,6 +14,8 @@ export const BATCH_MAX = 16;
 const COLLECT_MS = 2;
 const COUNT_EVERY_MS = 1_000;
 const BACK_OFF_MS = 10;
+/** duplicate_object, unique_violation. */
+const NAME_TAKEN = new Set(['42710', '23505']);
 
 /** A role to make. Times are this broker's. */
 export interface RoleOrder {
@@ -62,8 +64,8 @@ export class RoleMaker {
     } catch (error) {
       if (sqlStateOf(error) === TOO_LATE) throw tooLate();
       const problem = problemOf(error, 'make a role');
-      // A role of that name is there: another call for the same lease made it.
-      if (sqlStateOf(error) !== '42710') throw problem;
+      // Another call for the same lease made a role of that name, or was about to when this one came (unique_violation of the catalogue's index).
+      if (!NAME_TAKEN.has(sqlStateOf(error) ?? '')) throw problem;
       throw new BackendProblem(problem.kind, problem.message);
     }
   }
