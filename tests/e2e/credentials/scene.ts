@@ -34,6 +34,13 @@ export interface Issued {
   role: string;
 }
 
+/** What is there before the first broker starts. */
+export interface Given {
+  postgres: TestServer;
+  postgresProxy: FaultProxy;
+  brokers: Brokers;
+}
+
 const NOTHING: Extra = { backends: {}, secrets: {} };
 
 /**
@@ -88,14 +95,14 @@ export class Scene {
   }
 
   static async open(
-    more: (given: { postgres: TestServer; postgresProxy: FaultProxy }) => Promise<Extra> = async () => NOTHING,
+    more: (given: Given) => Promise<Extra> = async () => NOTHING,
     config: Record<string, unknown> = {},
   ): Promise<Scene> {
     const [redis, postgres] = await Promise.all([startRedis(), startServer()]);
     const redisProxy = await startFaultProxy(redis.port);
     const postgresProxy = await startFaultProxy(postgres.port);
-    const extra = await more({ postgres, postgresProxy });
     const brokers = await Brokers.open(`redis://127.0.0.1:${redisProxy.port}`);
+    const extra = await more({ postgres, postgresProxy, brokers });
     const scene = new Scene({ redis, redisProxy, postgres, postgresProxy, brokers }, extra, config);
     try {
       scene.#writeBundle(extra);
@@ -329,7 +336,7 @@ export class Scene {
       this.#extraSecrets
         .map(
           (name) =>
-            `@id("read-${name}") permit (principal is Agent, action == Action::"read", resource == Secret::"${name}");\n`,
+            `@id("read-${name}") @revocability("rotate-only") permit (principal is Agent, action == Action::"read", resource == Secret::"${name}");\n`,
         )
         .join(''),
     );
