@@ -9,7 +9,6 @@ import type { Reading } from '../state/stores.js';
 import type { Caller } from './caller.js';
 import { draftCredential } from './draft-credential.js';
 import { findTaskId } from './find-task.js';
-import { hurry } from './hurry.js';
 import { lockOn } from './locked.js';
 import { closed, mayRead, type SecretAllowed } from './may-read.js';
 import type { Parts } from './parts.js';
@@ -17,6 +16,7 @@ import { isProbeWanted } from './probe.js';
 import { declarationOf, principalEntity } from './questions.js';
 import { notFound, record, recordingRefusals, refusedCommit } from './refusal.js';
 import { checkTasks, readAsHolder, spokenFor } from './spoken-for.js';
+import { takeBack } from './take-back.js';
 
 export interface SecretRequest {
   secret: string;
@@ -51,7 +51,7 @@ const READS_MAX = 3;
  * Issues a credential for a task: who asks → read → may they → leave a trace → act → commit → answer. The trace is an intent: the lease, with the
  * name of what will be made, is in the store before the backend is asked, so that whatever dies on the way is revoked by its lease. Nobody gets a
  * credential whose lease was not committed, and none is issued twice: a commit that finds the world changed is decided again, three times at
- * most, and what then does not fit is taken back.
+ * most, and what then does not fit is taken back, again and again until the store has heard it.
  */
 export async function issue(
   parts: Parts,
@@ -67,7 +67,7 @@ export async function issue(
       const issued = await make(parts, draft);
       return await commit(parts, caller, request, draft, issued);
     } catch (error) {
-      await takeBack(parts, draft.lease, error);
+      await takeBack(parts, draft.lease, notIssued(error));
       throw inCallersWords(error);
     }
   });
@@ -233,24 +233,8 @@ function answer({ allowed }: Draft, lease: LeaseRecord, issued: Issued): SecretI
   };
 }
 
-/** By its lease, whatever became of it; should this fail too, the intent's deadline comes for it. */
-async function takeBack(parts: Parts, lease: LeaseRecord, error: unknown): Promise<void> {
-  const reason = `not issued: ${error instanceof BackendProblem || error instanceof BrokerError ? error.message : 'an error inside'}`;
-  try {
-    await parts.ledger.revokeLeases({
-      leaseIds: [lease.id],
-      reason,
-      nowMs: parts.clock.now(),
-      audit: record(parts, 'credential.revoking', undefined, {
-        lease: lease.id,
-        ...(lease.taskId && { task: lease.taskId }),
-        reasons: [reason],
-      }),
-    });
-    hurry(parts, [lease]);
-  } catch {
-    parts.observe({ event: 'credential.left_to_deadline', level: 'warn', lease: lease.id });
-  }
+function notIssued(error: unknown): string {
+  return `not issued: ${error instanceof BackendProblem || error instanceof BrokerError ? error.message : 'an error inside'}`;
 }
 
 function inCallersWords(error: unknown): unknown {

@@ -1,7 +1,8 @@
 import type { VerificationKey } from '../core/jwk.js';
+import type { LeaseRecord } from '../core/lease.js';
 import type { Observe } from '../core/observe.js';
 import type { SelectorHash } from '../core/selector.js';
-import type { Clock } from '../core/time.js';
+import type { Clock, EpochMs } from '../core/time.js';
 import type { Backends } from '../plugins/backends/contract.js';
 import type { IdentityProof, TrustBundles } from '../plugins/identity/contract.js';
 import type { BundleFormat, PolicyEngine, PreparedPolicy } from '../plugins/policy/contract.js';
@@ -24,6 +25,8 @@ export interface Parts {
   backends: Backends;
   /** What of the declared secrets can be had at this broker now. */
   secretChecks: SecretChecks;
+  /** What this process has to take back and could not yet, by lease: in memory only (`takeBack`). */
+  untaken: Map<string, Untaken>;
   ledger: Ledger;
   views: Views;
   feed: Feed;
@@ -96,4 +99,12 @@ export interface SecretChecks {
   tick(): Promise<void>;
   /** Tries every secret of a backend now. */
   checkBackend(backend: string): Promise<void>;
+}
+
+/** A lease whose credential nobody was given, and which the store could not be told to revoke so far. */
+export interface Untaken {
+  lease: Pick<LeaseRecord, 'id' | 'kind' | 'backend' | 'taskId' | 'expiresAtMs'>;
+  reason: string;
+  failures: number;
+  dueAtMs: EpochMs;
 }

@@ -84,6 +84,7 @@ export async function compose(
     keys,
     backends,
     secretChecks: secretChecks({ backends, policies, clock, observe }),
+    untaken: new Map(),
     ledger: stores.ledger,
     views: stores.views,
     feed: stores.feed,

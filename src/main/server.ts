@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { activateOwnBundle } from '../broker/activate-bundle.js';
 import type { Parts } from '../broker/parts.js';
+import { takeBackAgain, takeBackTheRest } from '../broker/take-back.js';
 import type { Observe } from '../core/observe.js';
 import type { Clock } from '../core/time.js';
 import { routes } from '../edge/http/routes/index.js';
@@ -70,7 +71,9 @@ export async function startBroker(options: StartOptions): Promise<Running> {
   const stop = async (graceMs: number) => {
     for (const timer of timers) clearInterval(timer);
     leaving.abort();
+    const untilMs = performance.now() + graceMs;
     await Promise.all([door?.close(graceMs), within(graceMs, parts.schedule.stop())]);
+    await takeBackTheRest(parts, untilMs - performance.now());
     await trust?.close();
     await composed.close();
   };
@@ -87,6 +90,7 @@ export async function startBroker(options: StartOptions): Promise<Running> {
     if (role !== 'worker') {
       // What can be had is known before anybody asks; a backend that is slow to answer holds nobody up.
       await within(FIRST_CHECK_MS, parts.secretChecks.tick());
+      timers.push(setInterval(() => void takeBackAgain(parts), FOLLOW_MS));
       door = await openHttpDoor(parts, { ...listeners(config, options.mtlsCertificate), routes });
       timers.push(setInterval(certificateRenewal(door, options), RENEW_MS));
     }

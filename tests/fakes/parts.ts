@@ -96,6 +96,7 @@ export function fakeParts(options: FakePartsOptions = {}): FakeParts {
     keys: new FakeKeyRing(),
     backends,
     secretChecks: secretChecks({ backends, policies, clock, observe: (event) => events.push(event) }),
+    untaken: new Map(),
     ledger: stores.ledger,
     views: stores.views,
     feed: stores.feed,
