@@ -10,6 +10,7 @@ export class GatedBroker {
   readonly process: BrokerProcess;
   /** Leases it was about to write an intent for. */
   readonly intended: string[] = [];
+  #letGo: (() => void) | undefined;
 
   private constructor(name: string, process: BrokerProcess) {
     this.name = name;
@@ -29,23 +30,21 @@ export class GatedBroker {
     return exitCode === null && signalCode === null;
   }
 
-  /** Holds the next such call (about one of these leases or tasks, when some are named); resolves when it stands there. */
+  /** Holds the next such call (about one of these leases or tasks, when some are named); resolves when it stands there, rejects when it is let go before. */
   async hold(call: string, when: 'before' | 'after', about: readonly string[] = []): Promise<this> {
     const { child } = this.process;
     await new Promise<void>((resolve, reject) => {
       const end = (settle: () => void) => {
         clearTimeout(timer);
         child.off('message', onMessage);
+        this.#letGo = undefined;
         settle();
       };
+      const fail = (how: string) =>
+        end(() => reject(new Error(`${this.name} ${how} ${when} ${call}: ${this.process.said().slice(-2_000)}`)));
       const onMessage = ({ held }: { held?: string }) => held === call && end(resolve);
-      const timer = setTimeout(
-        () =>
-          end(() =>
-            reject(new Error(`${this.name} never stood ${when} ${call}: ${this.process.said().slice(-2_000)}`)),
-          ),
-        HELD_WITHIN_MS,
-      );
+      const timer = setTimeout(() => fail('never stood'), HELD_WITHIN_MS);
+      this.#letGo = () => fail('was let go');
       child.on('message', onMessage);
       child.send({ hold: { call, when, about } });
     });
@@ -54,6 +53,7 @@ export class GatedBroker {
 
   /** Lets it go on, and holds nothing more. */
   go(): void {
+    this.#letGo?.();
     if (this.isAlive) this.process.child.send({ go: true });
   }
 

@@ -16,8 +16,8 @@ export interface Point {
 export interface Outcome {
   task: string;
   leases: string[];
-  /** `none`: no intent was ever written. `either`: the commit may have counted though nobody heard of it; then it lives until its task is over. */
-  expected: 'revoked' | 'active' | 'none' | 'either';
+  /** `none`: no intent was ever written. */
+  expected: 'revoked' | 'active' | 'none';
   /** From when on it was to be dead. */
   sinceMs: number;
   /** What the agent was told; absent: its broker was gone. */
@@ -133,8 +133,10 @@ export function atReconcile(
       const lease = oddity === 'orphan' ? await scene.plantOrphan(made) : made.lease;
       const session = oddity === 'orphan' ? undefined : await scene.logIn(made.reply);
       const held = scene.holdAny(call, when, call === 'backend.find' ? [] : [lease]);
+      held.catch(() => undefined);
       if (oddity === 'lost') await scene.lose(made);
-      await fault({ scene, victim: await held, task, lease });
+      const victim = await scene.reconcilingSoon(held);
+      await fault({ scene, victim, task, lease });
       return {
         task,
         leases: oddity === 'orphan' ? [lease, made.lease] : [lease],

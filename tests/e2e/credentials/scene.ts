@@ -1,9 +1,11 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Redis } from 'ioredis';
 import type pg from 'pg';
 import { newId } from '../../../src/core/ids.js';
 import { systemClock } from '../../../src/core/time.js';
+import { Keys } from '../../../src/state/keys.js';
 import { openStores } from '../../../src/state/open-stores.js';
 import type { Stores } from '../../../src/state/stores.js';
 import { GROUP, startServer, type TestServer } from '../../backends/postgres/server.js';
@@ -14,7 +16,9 @@ import { GatedBroker, holdAny } from './gated-broker.js';
 import { Witness } from './witness.js';
 
 export const SECRET = 'orders-db';
+const POSTGRES = 'orders-postgres';
 const BACK_WITHIN_MS = 60_000;
+const FREE_TURN_EVERY_MS = 500;
 
 /** A backend besides PostgreSQL: what to add to configuration and bundle. */
 export interface Extra {
@@ -78,7 +82,7 @@ export class Scene {
     this.#options = {
       settings: {
         backends: {
-          'orders-postgres': {
+          [POSTGRES]: {
             kind: 'postgres',
             host: '127.0.0.1',
             port: this.postgresProxy.port,
@@ -139,10 +143,11 @@ export class Scene {
     });
   }
 
-  /** kill -9; another one comes in its place meanwhile. */
-  async kill(broker: GatedBroker): Promise<void> {
+  /** kill -9; another one comes in its place meanwhile, unless nobody is to. */
+  async kill(broker: GatedBroker, { isReplaced = true } = {}): Promise<void> {
     await broker.process.kill();
     this.#standing = this.#standing.filter((one) => one !== broker);
+    if (!isReplaced) return;
     this.#coming = this.#coming.then(() => this.#startOne()).catch(() => this.#startOne());
     this.#coming.catch(() => undefined);
   }
@@ -214,6 +219,20 @@ export class Scene {
   /** Whichever broker comes there first. */
   holdAny(call: string, when: 'before' | 'after', about: string[]): Promise<GatedBroker> {
     return holdAny(this.#standing, call, when, about);
+  }
+
+  /** Somebody reconciles at the next look already, again and again until that has come true; left alone, everybody waits for the next turn. */
+  async reconcilingSoon<T>(come: Promise<T>): Promise<T> {
+    const turn = new Keys('mayfly', 'a').once(`reconcile:${POSTGRES}`);
+    const redis = new Redis(this.redis.url);
+    redis.on('error', () => {});
+    const freeing = setInterval(() => void redis.del(turn).catch(() => {}), FREE_TURN_EVERY_MS);
+    try {
+      return await come;
+    } finally {
+      clearInterval(freeing);
+      redis.disconnect();
+    }
   }
 
   async until(
