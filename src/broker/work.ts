@@ -4,7 +4,7 @@ import type { Parts } from './parts.js';
 import { reEvaluateBundle, reEvaluateTask } from './re-evaluate.js';
 import { retire } from './retire.js';
 import { runRevocation } from './run-revocation.js';
-import { watchTask } from './watch-task.js';
+import { watchTasks } from './watch-task.js';
 
 /** What a worker does for each name. A job says who, the state says what: doing it twice changes nothing. */
 const WORK: Record<Job['name'], (parts: Parts, id: string, backend?: string) => Promise<void>> = {
@@ -12,7 +12,7 @@ const WORK: Record<Job['name'], (parts: Parts, id: string, backend?: string) => 
   're-evaluate-task': reEvaluateTask,
   're-evaluate-bundle': reEvaluateBundle,
   'run-revocation': runRevocation,
-  'watch-task': watchTask,
+  'watch-task': (parts, id) => watchTasks(parts, [id]),
   'retire-credential': retire,
 };
 

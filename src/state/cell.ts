@@ -41,9 +41,8 @@ export interface Limits {
   auditBacklogMsMax: number;
   /** Share of Redis' memory past which grants close. */
   memoryShareMax: number;
-  /** How often everything due is looked for, and how long a job is waited for before the sweeper takes its work. */
+  /** How often at least everything due is looked for. */
   sweepEveryMs: number;
-  sweepGraceMs: number;
 }
 
 export const LIMITS: Limits = {
@@ -56,7 +55,6 @@ export const LIMITS: Limits = {
   auditBacklogMsMax: 60_000,
   memoryShareMax: 0.8,
   sweepEveryMs: 500,
-  sweepGraceMs: 1_000,
 };
 
 /** Expiries of token leases are counted in slots of this length. */

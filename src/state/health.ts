@@ -7,6 +7,8 @@ import { MemoryTrend } from './memory-trend.js';
 import type { Health, HealthLine, StoreFigures } from './stores.js';
 
 const CHECK_EVERY_MS = 1_000;
+/** Work that has been due for longer waits for hands. */
+const OVERDUE_MS = 1_000;
 const PROFILE_EVERY_MS = 60_000;
 
 /** Looks at the store once a second (its profile once a minute), and says why grants are closed. Revocations never ask. */
@@ -87,7 +89,7 @@ export class RedisHealth implements Health {
     }
     const skewMs = Math.abs(clock.now() - line.redisNowMs());
     const backlogMs = await this.#auditLog.backlogMs();
-    const overdueByMs = clock.now() - limits.sweepGraceMs;
+    const overdueByMs = clock.now() - OVERDUE_MS;
     const due = await line.ask((client) => client.zcount(this.#cell.keys.named('due'), '-inf', overdueByMs));
     const [, oldestMs] =
       due === 0 ? [] : await line.ask((client) => client.zrange(this.#cell.keys.named('due'), '0', '0', 'WITHSCORES'));

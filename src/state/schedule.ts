@@ -7,6 +7,7 @@ import { connect, type RedisClient, type RedisUrl } from './redis.js';
 import type { Job, JobName, Schedule } from './stores.js';
 
 type Handle = (job: Job) => Promise<void>;
+type More = NonNullable<Parameters<Schedule['start']>[1]>;
 
 /** Work that somebody waits for does not queue behind work that takes long. */
 const LANE_OF: Record<JobName, string> = {
@@ -25,6 +26,10 @@ const CONCURRENCY = { drain: 8, judge: 4, revoke: 2, retire: 4 };
 const laneOf = ({ name, backend }: Job) => `${LANE_OF[name]}${backend === undefined ? '' : `@${backend}`}`;
 
 const PAGE = 500;
+/** The longest a messenger is waited for (lua/prelude.lua has the same). */
+const MESSENGER_MS = 1_000;
+/** The sweeper rests so long at least. */
+const REST_MS_MIN = 5;
 /** What the sweeper takes comes back after this, should its taker die. */
 const CLAIM_MS = 10_000;
 const LOCK_MS = 5_000;
@@ -78,6 +83,7 @@ export class RedisSchedule implements Schedule {
   #consumer: RedisClient | undefined;
   readonly #lanes = new Map<string, Lane>();
   #handle: Handle | undefined;
+  #watchTasks: More['watch'];
   #sweeping: Promise<void> | undefined;
   #watchTimer: NodeJS.Timeout | undefined;
   #adding = 0;
@@ -107,8 +113,9 @@ export class RedisSchedule implements Schedule {
       });
   }
 
-  async start(handle: Handle, backends: readonly { name: string; concurrency: number }[] = []): Promise<void> {
+  async start(handle: Handle, { backends = [], watch }: More = {}): Promise<void> {
     this.#handle = handle;
+    this.#watchTasks = watch;
     this.#consumer = connect(this.#url, 'waiting', this.#cell.observe);
     for (const [name, concurrency] of Object.entries(CONCURRENCY)) this.#open(name, concurrency);
     for (const { name, concurrency } of backends) this.#open(`${LANE_OF['retire-credential']}@${name}`, concurrency);
@@ -118,14 +125,15 @@ export class RedisSchedule implements Schedule {
   }
 
   async sweep(): Promise<number> {
-    const nowMs = this.#cell.clock.now();
-    if (!this.#handle) return this.#countDue(nowMs);
+    const dueByMs = this.#cell.clock.now() + MESSENGER_MS;
+    if (!this.#handle) return this.#countDue(dueByMs);
     let count = 0;
     for (;;) {
-      const page = await this.#claim(nowMs);
-      await Promise.all(page.map((job) => this.#give(job)));
-      count += page.length;
-      if (page.length < PAGE) return count;
+      const { jobs } = await this.#claim(dueByMs);
+      const { apart, together } = this.#deal(jobs);
+      await Promise.all([...apart, together]);
+      count += jobs.length;
+      if (jobs.length < PAGE) return count;
     }
   }
 
@@ -237,43 +245,68 @@ export class RedisSchedule implements Schedule {
     const key = keyOf(job);
     if (!this.#handle || this.#running.has(key)) return;
     this.#running.add(key);
+    const handle = this.#handle;
+    await this.#try(job.name, job.id, () => handle(job));
+    this.#running.delete(key);
+  }
+
+  async #try(job: JobName, id: string, work: () => Promise<void>): Promise<void> {
     try {
-      await this.#handle(job);
+      await work();
     } catch (error) {
       const problem = error instanceof Error ? error.message : String(error);
-      this.#cell.observe({ event: 'schedule.job_failed', level: 'debug', job: job.name, id: job.id, problem });
-    } finally {
-      this.#running.delete(key);
+      this.#cell.observe({ event: 'schedule.job_failed', level: 'debug', job, id, problem });
     }
   }
 
   async #sweepOn(): Promise<void> {
     const { limits, clock } = this.#cell;
     while (!this.#stopped) {
+      let restMs = limits.sweepEveryMs;
       try {
         // Two clocks that disagree: nobody's time is passed off as overdue. Enforcement does not wait for this.
         if (this.#cell.line.clocksAgree()) {
-          for (;;) {
-            const page = await this.#claim(clock.now() - limits.sweepGraceMs);
-            for (const job of page) void this.#give(job);
-            if (page.length < PAGE || this.#stopped) break;
-          }
+          const nextMs = await this.#sweepAll();
+          restMs = Math.min(restMs, Math.max(nextMs - clock.now(), REST_MS_MIN));
         }
       } catch (error) {
         const problem = error instanceof Error ? error.message : String(error);
         this.#cell.observe({ event: 'schedule.sweep_failed', level: 'warn', problem });
       }
-      await delay(limits.sweepEveryMs, undefined, { signal: this.#stop.signal, ref: false }).catch(() => {});
+      await delay(restMs, undefined, { signal: this.#stop.signal, ref: false }).catch(() => {});
     }
   }
 
-  async #claim(dueByMs: number): Promise<Job[]> {
-    const members = (await this.#cell.line.run(
+  /** Gives out everything due; returns when the next is. */
+  async #sweepAll(): Promise<number> {
+    for (;;) {
+      const { jobs, nextMs } = await this.#claim(this.#cell.clock.now());
+      const { together } = this.#deal(jobs);
+      if (jobs.length < PAGE || this.#stopped) return nextMs;
+      // One page of them at a time; what waits for a backend does not keep the sweeper.
+      await together;
+    }
+  }
+
+  /** To the hands of each job's lane; tasks whose time has come all together. */
+  #deal(jobs: Job[]): { apart: Promise<void>[]; together: Promise<void> } {
+    const watch = this.#watchTasks;
+    const isWatch = ({ name }: Job) => watch !== undefined && name === 'watch-task';
+    const ids = jobs.filter(isWatch).map(({ id }) => id);
+    return {
+      apart: jobs.filter((job) => !isWatch(job)).map((job) => this.#give(job)),
+      together:
+        watch && ids.length > 0 ? this.#try('watch-task', `${ids.length} tasks`, () => watch(ids)) : Promise.resolve(),
+    };
+  }
+
+  async #claim(dueByMs: number): Promise<{ jobs: Job[]; nextMs: number }> {
+    const [next, ...members] = (await this.#cell.line.run(
       'claim-due',
       [this.#cell.keys.named('due')],
       [dueByMs, PAGE, this.#cell.clock.now() + CLAIM_MS],
-    )) as string[];
-    return members.map(readDue);
+    )) as [string, ...string[]];
+    return { jobs: members.map(readDue), nextMs: next === '' ? Number.POSITIVE_INFINITY : Number(next) };
   }
 
   async #countDue(nowMs: number): Promise<number> {

@@ -7,7 +7,7 @@ type Flags = '' | 'no-writes' | 'allow-oom';
 
 interface Recipe {
   /** Pieces that stand between the prelude and the script. */
-  before: readonly ('guard' | 'grant' | 'tasks')[];
+  before: readonly ('guard' | 'grant' | 'ends' | 'tasks')[];
   flags: Flags;
 }
 
@@ -23,15 +23,16 @@ const SCRIPTS = {
   'commit-credential': { before: ['guard', 'grant'], flags: '' },
   'renew-lease': { before: ['guard', 'grant'], flags: '' },
   'note-credential': { before: ['guard'], flags: 'allow-oom' },
-  'resume-task': { before: ['guard', 'tasks'], flags: '' },
+  'resume-task': { before: ['guard', 'ends', 'tasks'], flags: '' },
   note: { before: ['guard'], flags: '' },
-  'end-task': { before: ['guard', 'tasks'], flags: 'allow-oom' },
+  'end-task': { before: ['guard', 'ends', 'tasks'], flags: 'allow-oom' },
+  'expire-tasks': { before: ['guard', 'ends'], flags: 'allow-oom' },
   'keep-end': { before: ['guard'], flags: 'allow-oom' },
-  'suspend-task': { before: ['guard', 'tasks'], flags: 'allow-oom' },
-  'change-context': { before: ['guard', 'tasks'], flags: 'allow-oom' },
-  heartbeat: { before: ['guard', 'tasks'], flags: 'allow-oom' },
-  'settle-task': { before: ['guard', 'tasks'], flags: 'allow-oom' },
-  'repeat-generation': { before: ['guard', 'tasks'], flags: 'allow-oom' },
+  'suspend-task': { before: ['guard', 'ends', 'tasks'], flags: 'allow-oom' },
+  'change-context': { before: ['guard', 'ends', 'tasks'], flags: 'allow-oom' },
+  heartbeat: { before: ['guard', 'ends', 'tasks'], flags: 'allow-oom' },
+  'settle-task': { before: ['guard', 'ends', 'tasks'], flags: 'allow-oom' },
+  'repeat-generation': { before: ['guard', 'ends', 'tasks'], flags: 'allow-oom' },
   revoke: { before: ['guard'], flags: 'allow-oom' },
   'change-lock': { before: ['guard'], flags: 'allow-oom' },
   'advance-revocation': { before: ['guard'], flags: 'allow-oom' },

@@ -117,6 +117,17 @@ export interface Ledger {
     { outcome: 'ended' | 'already'; task: TaskRecord; position?: Position } | NotThere | { outcome: 'not_due' }
   >;
 
+  /**
+   * Ends those of many tasks whose deadline has passed, each as `endTask` does; an answer for each, in order. What an epoch forgets of it is
+   * done again by the clock.
+   */
+  expireTasks(write: {
+    ends: readonly { taskId: string; audit: AuditRecord }[];
+    reason: string;
+    by: string;
+    nowMs: EpochMs;
+  }): Promise<('ended' | 'over' | 'not_due')[]>;
+
   /** Keeps an end for a ref its opener has not opened yet, for 16 minutes; at most 1,000 per opener. */
   keepEnd(write: {
     opener: string;
@@ -515,13 +526,16 @@ export interface Schedule {
   /**
    * Starts workers and the sweeper (worker role). A handler is called at least once per due thing, never twice at the same time in one
    * process for the same id; it settles the due time through the ledger. A handler that throws is tried again by the sweeper. Each backend
-   * named has hands of its own, so many at a time.
+   * named has hands of its own, so many at a time. Tasks whose time has come are many at a time when their deadlines are the same: `watch` gets a page of them.
    */
   start(
     handle: (job: Job) => Promise<void>,
-    backends?: readonly { name: string; concurrency: number }[],
+    more?: {
+      backends?: readonly { name: string; concurrency: number }[];
+      watch?: (taskIds: readonly string[]) => Promise<void>;
+    },
   ): Promise<void>;
-  /** Sweeps once, now: what tests with a virtual clock call. Returns how many were due. */
+  /** Sweeps once, now, and waits for no messenger: what tests with a virtual clock call. Returns how many were due. */
   sweep(): Promise<number>;
   stop(): Promise<void>;
 }

@@ -8,7 +8,15 @@ import type { TaskReply } from './task-record.js';
 
 type TaskWrites = Pick<
   Ledger,
-  'startTask' | 'endTask' | 'keepEnd' | 'suspendTask' | 'resumeTask' | 'changeContext' | 'heartbeat' | 'settleTask'
+  | 'startTask'
+  | 'endTask'
+  | 'expireTasks'
+  | 'keepEnd'
+  | 'suspendTask'
+  | 'resumeTask'
+  | 'changeContext'
+  | 'heartbeat'
+  | 'settleTask'
 >;
 
 /** What lua/tasks.lua answers: the outcome, the task as it is now, and the position of its entry. */
@@ -16,6 +24,8 @@ type Reply<Outcome extends string> = [Outcome, TaskReply, Position | ''];
 
 const KEPT_END_MS = 16 * 60_000;
 const KEPT_ENDS_MAX = 1_000;
+/** Tasks of one script: some two milliseconds, in which nobody else is answered. */
+const EXPIRE_PAGE = 100;
 /** Longer than any end is kept, so that a clock that jumps loses none: what counts is the time inside. */
 const KEPT_LIFE_MS = 86_400_000;
 
@@ -30,6 +40,7 @@ export function taskWrites(cell: Cell): TaskWrites {
   return {
     startTask: (write) => startTask(cell, write),
     endTask: (write) => endTask(cell, write),
+    expireTasks: (write) => expireTasks(cell, write),
     keepEnd: (write) => keepEnd(cell, write),
     suspendTask: (write) => suspendTask(cell, write),
     resumeTask: (write) => resumeTask(cell, write),
@@ -112,6 +123,24 @@ export async function endTask(
   const task = cell.tasks.read(taskId, fields);
   if (outcome === 'ended') cell.memory.remember({ kind: 'end', atMs: nowMs, task, audit });
   return { outcome, task, ...(position && { position }) };
+}
+
+async function expireTasks(
+  cell: Cell,
+  { ends, reason, by, nowMs }: Parameters<Ledger['expireTasks']>[0],
+): ReturnType<Ledger['expireTasks']> {
+  const outcomes = await Promise.all(
+    Array.from({ length: Math.ceil(ends.length / EXPIRE_PAGE) }, async (_, page) => {
+      const some = ends.slice(page * EXPIRE_PAGE, (page + 1) * EXPIRE_PAGE);
+      const paths = await Promise.all(some.map(({ taskId }) => pathOf(cell, taskId)));
+      const keys = some.flatMap(({ taskId }, at) => [cell.keys.task(taskId), cell.keys.tree(paths[at]?.[0] ?? taskId)]);
+      const words = some.flatMap(({ taskId, audit }) => [taskId, JSON.stringify(audit)]);
+      return (await cell.line.run('expire-tasks', [cell.keys.named('due'), ...keys], [reason, by, ...words], {
+        nowMs,
+      })) as ('ended' | 'over' | 'not_due')[];
+    }),
+  );
+  return outcomes.flat();
 }
 
 async function keepEnd(

@@ -193,6 +193,21 @@ export class FakeLedger implements Ledger {
     return { outcome: 'ended', task: structuredClone(task), ...(position && { position }) };
   }
 
+  async expireTasks({ ends, reason, by, nowMs }: Write<'expireTasks'>): ReturnType<Ledger['expireTasks']> {
+    this.#answer();
+    return ends.map(({ taskId, audit }) => {
+      const task = this.#line.state.tasks.get(taskId);
+      if (!task || isTerminal(task.state)) {
+        this.#line.settle('watch-task', taskId);
+        return 'over';
+      }
+      if (task.deadlineMs > nowMs) return 'not_due';
+      this.#finish(task, 'expired', reason, by, nowMs);
+      this.#line.record(audit);
+      return 'ended';
+    });
+  }
+
   async keepEnd(write: Write<'keepEnd'>): ReturnType<Ledger['keepEnd']> {
     this.#answer();
     const { keptEnds } = this.#line.state;

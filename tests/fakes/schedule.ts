@@ -22,6 +22,7 @@ export class FakeSchedule implements Schedule {
     this.jobs.push({ ...job });
   }
 
+  /** A virtual clock brings tasks one at a time. */
   async start(handle: (job: Job) => Promise<void>): Promise<void> {
     this.#handle = handle;
   }

@@ -1,5 +1,6 @@
 import type { Parts } from '../../broker/parts.js';
 import { reconcile } from '../../broker/reconcile.js';
+import { watchTasks } from '../../broker/watch-task.js';
 import { welcomeBack } from '../../broker/welcome-back.js';
 import { work } from '../../broker/work.js';
 
@@ -14,19 +15,27 @@ export function takeJobs(parts: Parts): Promise<void> {
   const backends = parts.backends.all();
   const hands = backends.map(({ name, bounds }) => ({ name, concurrency: bounds.revocationsMax }));
   for (const { name, guard } of backends) guard?.onBack(() => void welcomeBack(parts, name));
-  return parts.schedule.start(async (job) => {
-    const startedAtMs = performance.now();
-    const about = { job: job.name, id: job.id };
-    try {
-      await work(parts, job);
-      parts.observe({ event: 'job.done', level: 'debug', ...about, durationMs: performance.now() - startedAtMs });
-    } catch (error) {
-      const problem = error instanceof Error ? error.message : 'not an Error was thrown';
-      const durationMs = performance.now() - startedAtMs;
-      parts.observe({ event: 'job.failed', level: 'warn', ...about, problem, durationMs });
-      throw error;
-    }
-  }, hands);
+  return parts.schedule.start((job) => told(parts, { job: job.name, id: job.id }, () => work(parts, job)), {
+    backends: hands,
+    watch: (ids) => told(parts, { job: 'watch-task', count: ids.length }, () => watchTasks(parts, ids)),
+  });
+}
+
+async function told(
+  parts: Parts,
+  about: { job: string; id?: string; count?: number },
+  work: () => Promise<void>,
+): Promise<void> {
+  const startedAtMs = performance.now();
+  try {
+    await work();
+    parts.observe({ event: 'job.done', level: 'debug', ...about, durationMs: performance.now() - startedAtMs });
+  } catch (error) {
+    const problem = error instanceof Error ? error.message : 'not an Error was thrown';
+    const durationMs = performance.now() - startedAtMs;
+    parts.observe({ event: 'job.failed', level: 'warn', ...about, problem, durationMs });
+    throw error;
+  }
 }
 
 /** Compares each backend with what is known of it, now and again (worker role). One that is slow holds up its own turn only. */

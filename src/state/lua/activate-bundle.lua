@@ -9,7 +9,7 @@ redis.call('HSET', KEYS[5], 'files', ARGV[5], 'at', ARGV[1])
 redis.call('ZADD', KEYS[6], ARGV[1], ARGV[4])
 redis.call('HSET', cellKey, 'bundle', ARGV[4])
 redis.call('ZREM', KEYS[7], 're-evaluate-bundle:' .. bundle)
-redis.call('ZADD', KEYS[7], ARGV[1], 're-evaluate-bundle:' .. ARGV[4])
+redis.call('ZADD', KEYS[7], afterMessenger(), 're-evaluate-bundle:' .. ARGV[4])
 local at = append('{"none":true}', ARGV[7], true)
 record(ARGV[3])
 return { 'activated', at, ARGV[4], redis.call('HINCRBY', cellKey, 'activations', 1) }

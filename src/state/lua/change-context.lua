@@ -16,6 +16,6 @@ else
   -- A change that comes while an earlier one is not judged gives nobody more time.
   redis.call('HSETNX', taskKey, 'judge', ARGV[8])
 end
-redis.call('ZADD', dueKey, ARGV[1], (ARGV[7] == '1' and 'drain-task:' or 're-evaluate-task:') .. taskId)
+redis.call('ZADD', dueKey, afterMessenger(), (ARGV[7] == '1' and 'drain-task:' or 're-evaluate-task:') .. taskId)
 record(ARGV[3])
 return { 'changed', look(), at }

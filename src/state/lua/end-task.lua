@@ -10,11 +10,5 @@ if (onlyIf == 'deadline' and deadline > now) or (onlyIf == 'silence' and silentA
   return { 'not_due' }
 end
 
-redis.call('HSET', taskKey, 'state', ARGV[5], 'ended', ARGV[1], 'reason', ARGV[6], 'by', ARGV[7])
-local at = ''
-if live + skewMs > now then at = cut() end
-redis.call('ZREM', dueKey, 'watch-task:' .. taskId, 're-evaluate-task:' .. taskId)
-redis.call('ZADD', dueKey, ARGV[1], 'drain-task:' .. taskId)
-redis.call('ZREM', treeKey, taskId)
-record(ARGV[3])
+local at = finishTask(taskKey, dueKey, treeKey, taskId, live, ARGV[5], ARGV[6], ARGV[7], ARGV[3])
 return { 'ended', look(), at }

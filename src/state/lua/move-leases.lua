@@ -34,7 +34,7 @@ for index = 1, tonumber(ARGV[7]) do
     local state = redis.call('HGET', key, 'state')
     if state == 'active' or state == 'pending' then
       redis.call('HSET', key, 'state', 'revoking', 'reason', reason, 'revoking', ARGV[1])
-      redis.call('ZADD', KEYS[5], ARGV[1], field)
+      redis.call('ZADD', KEYS[5], afterMessenger(), field)
       redis.call('ZADD', KEYS[firstKey + 2], 3, id)
       reply[#reply + 1] = id
     end

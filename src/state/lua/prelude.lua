@@ -10,6 +10,11 @@ local function isNone(key)
   return string.sub(key, -5) == ':none'
 end
 
+-- When the sweeper comes for what a messenger (a job) was sent for as well: by then that has had its time.
+local function afterMessenger()
+  return now + 1000
+end
+
 local function clockMs()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)

@@ -15,6 +15,6 @@ redis.call('HSET', KEYS[5], 'record', ARGV[5], 'position', at, 'until', ARGV[6],
 redis.call('PEXPIRE', KEYS[5], ARGV[10])
 redis.call('ZADD', KEYS[6], ARGV[9], ARGV[4])
 redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', now - ARGV[10])
-redis.call('ZADD', KEYS[8], ARGV[1], 'run-revocation:' .. ARGV[4])
+redis.call('ZADD', KEYS[8], afterMessenger(), 'run-revocation:' .. ARGV[4])
 record(ARGV[3])
 return { 'applied', at }

@@ -14,7 +14,7 @@ end
 
 redis.call('HSET', taskKey, 'state', 'suspended', 'generation', generation + 1)
 local at = cut()
-redis.call('ZADD', dueKey, ARGV[1], 'drain-task:' .. taskId)
+redis.call('ZADD', dueKey, afterMessenger(), 'drain-task:' .. taskId)
 watch('suspended')
 record(ARGV[3])
 return { 'suspended', look(), at }

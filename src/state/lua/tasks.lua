@@ -2,7 +2,6 @@
 -- KEYS: 5 the task, 6 due, 7 tree of its root
 -- ARGV: 4 its id
 local taskKey, dueKey, treeKey, taskId = KEYS[5], KEYS[6], KEYS[7], ARGV[4]
-local skewMs = 60000
 local read = redis.call('HMGET', taskKey, 'state', 'generation', 'deadline', 'opened', 'heartbeat', 'silent', 'onsilence', 'live')
 local state, generation, deadline = read[1], read[2], tonumber(read[3] or 0)
 local isOver = state and state ~= 'active' and state ~= 'suspended'
@@ -20,9 +19,7 @@ end
 
 -- One feed entry that kills everything given at or below the task so far.
 local function cut()
-  local at = append('{"task":"' .. taskId .. '"}', math.max(live, now) + skewMs)
-  redis.call('HSET', taskKey, 'cut', at)
-  return at
+  return cutTask(taskKey, taskId, live)
 end
 
 -- The task as it is now, as read-task returns it.

@@ -75,7 +75,7 @@ describe('load', () => {
         health,
         schedule: {
           add: (job) => schedule.add(job),
-          start: (handle) => schedule.start(handle, [{ name: 'pg', concurrency: 64 }]),
+          start: (handle) => schedule.start(handle, { backends: [{ name: 'pg', concurrency: 64 }] }),
           sweep: () => schedule.sweep(),
           stop: () => schedule.stop(),
         },

@@ -6,7 +6,7 @@ import { loadScripts } from '../../../src/state/scripts.js';
 const LUA = 'src/state/lua';
 const scripts = Object.values(loadScripts());
 const files = readdirSync(LUA).map((file) => file.replace(/\.lua$/, ''));
-const PIECES = ['prelude', 'guard', 'grant', 'tasks'];
+const PIECES = ['prelude', 'guard', 'grant', 'ends', 'tasks'];
 
 describe('the scripts', () => {
   it('are all of the folder, and the folder holds nothing else', () => {
