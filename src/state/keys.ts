@@ -60,7 +60,7 @@ export const KEY_DOCS: readonly KeyDoc[] = [
     name: 'due',
     type: 'sorted set',
     content:
-      'work by the time it is due, `<job>:<id>` (at a backend `<job>@<backend>:<id>`): the outbox that the sweeper empties',
+      'work by the time it is due, `<job>:<id>` (at a backend `<job>@<backend>:<id>`): the outbox that the sweeper empties; what a messenger was sent for has a second more',
     life: 'each member until its work is settled',
     loss: 'work waits for the reconciler; everything revoked stays revoked, enforcement does not depend on it',
   },

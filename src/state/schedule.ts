@@ -28,6 +28,8 @@ const laneOf = ({ name, backend }: Job) => `${LANE_OF[name]}${backend === undefi
 const PAGE = 500;
 /** The longest a messenger is waited for (lua/prelude.lua has the same). */
 const MESSENGER_MS = 1_000;
+/** Pages of tasks whose time has come: they share the store's waits for its disk. */
+const PAGES_IN_FLIGHT = 4;
 /** The sweeper rests so long at least. */
 const REST_MS_MIN = 5;
 /** What the sweeper takes comes back after this, should its taker die. */
@@ -279,12 +281,13 @@ export class RedisSchedule implements Schedule {
 
   /** Gives out everything due; returns when the next is. */
   async #sweepAll(): Promise<number> {
+    const pages: Promise<void>[] = [];
     for (;;) {
       const { jobs, nextMs } = await this.#claim(this.#cell.clock.now());
-      const { together } = this.#deal(jobs);
+      // What waits for a backend does not keep the sweeper.
+      pages.push(this.#deal(jobs).together);
       if (jobs.length < PAGE || this.#stopped) return nextMs;
-      // One page of them at a time; what waits for a backend does not keep the sweeper.
-      await together;
+      if (pages.length === PAGES_IN_FLIGHT) await pages.shift();
     }
   }
 

@@ -139,6 +139,8 @@ export async function openWorld({ backends, people = false } = {}) {
       new Mayfly({ url: issuer, identity: { person: async (audience) => personToken(trustDomain, audience) } }),
     mintForm,
     async close() {
+      // A profile is written at a tidy end only.
+      if (nodeArgs.length > 0 && broker.kill('SIGTERM')) await once(broker, 'exit');
       for (const child of children) child.kill('SIGKILL');
       await redis.stop();
       await peerRedis.stop();

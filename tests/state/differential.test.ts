@@ -384,6 +384,16 @@ const STEPS = {
     );
   },
 
+  expireTasks: async (pair: Pair, x: number, y: number) => {
+    const ids = [...new Set([pick(pair.tasks, x), pick(pair.tasks, y), pair.id('tsk')])].filter(
+      (id) => id !== undefined,
+    );
+    const ends = ids.map((taskId) => ({ taskId, audit: pair.audit('task.ended') }));
+    await pair.ask(`expireTasks ${ids}`, ({ stores }) =>
+      stores.ledger.expireTasks({ ends, reason: 'late', by: 'mayfly', nowMs: pair.clock.now() }),
+    );
+  },
+
   keepEnd: async (pair: Pair, x: number, y: number) => {
     const audit = pair.audit('task.ended');
     await pair.ask('keepEnd', ({ stores }) =>

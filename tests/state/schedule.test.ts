@@ -67,6 +67,71 @@ describe.each(STORE_NAMES)('the schedule on %s', (name) => {
     expect(done).toEqual([{ name: 'drain-task', id: task.id }]);
   });
 
+  it('the sweeper leaves a messenger a second, and comes then', async () => {
+    const done: Job[] = [];
+    const watched: string[] = [];
+    await world.schedule.start(
+      async (job) => {
+        done.push(job);
+      },
+      {
+        watch: async (ids) => {
+          watched.push(...ids);
+        },
+      },
+    );
+    const task = await endedTask();
+    const other = await world.openTask({ deadlineMs: world.clock.now() + 999 });
+    world.clock.pass(999);
+    await until('the sweeper came for the other one', () => watched.includes(other.id));
+    expect(done).toEqual([]);
+    world.clock.pass(1);
+    await until('the sweeper came', () => done.length > 0);
+    expect(done).toEqual([{ name: 'drain-task', id: task.id }]);
+  });
+
+  it('it wakes when the next thing is due, however seldom it looks otherwise', async () => {
+    const clock = { now: Date.now };
+    const seldom = await openWorld({
+      url: store.url,
+      clock: clock as World['clock'],
+      limits: { sweepEveryMs: 600_000 },
+    });
+    await seldom.ledger.settleBundle({ digest: BUNDLE, nowMs: Date.now() });
+    const deadlineMs = Date.now() + 1_500;
+    const task = await seldom.openTask({ deadlineMs });
+    const watched: string[] = [];
+    await seldom.schedule.start(async () => {}, {
+      watch: async (ids) => {
+        expect(Date.now()).toBeGreaterThanOrEqual(deadlineMs);
+        watched.push(...ids);
+      },
+    });
+    await until('the task was watched', () => watched.length > 0);
+    expect(watched).toEqual([task.id]);
+    await seldom.close();
+  });
+
+  it('tasks whose time has come are brought a page at a time, each once', async () => {
+    const deadlineMs = world.clock.now() + 5_000;
+    const ids: string[] = [];
+    for (let at = 0; at < 620; at++) ids.push((await world.openTask({ deadlineMs })).id);
+    const pages: (readonly string[])[] = [];
+    await world.schedule.start(async () => {}, {
+      watch: async (page) => {
+        pages.push(page);
+        if (pages.length === 1) throw new Error('the first page is lost');
+      },
+    });
+    world.clock.pass(5_000);
+    await until('all were brought', () => pages.flat().length === ids.length);
+    expect(pages.length).toBeLessThan(4);
+    expect(new Set(pages.flat())).toEqual(new Set(ids));
+    // What was not settled comes again when its claim is over.
+    world.clock.pass(10_001);
+    await until('they came again', () => pages.flat().length === 2 * ids.length);
+  });
+
   it('every kind of work has hands, ids with a colon included', async () => {
     const done: string[] = [];
     await world.schedule.start(async (job) => {
