@@ -218,6 +218,28 @@ export async function load(
   return { perSecond: result['2xx'] / result.duration, p99Ms: result.latency.p99, cpuUs };
 }
 
+/**
+ * Requests that come when they come, so many a second, whether or not earlier ones were answered. How long each took, counted from when it was
+ * due: one that waits behind a slow one is slow too. Milliseconds, in no order.
+ */
+export async function openLoop(url, formOf, { perSecond, seconds }) {
+  const { origin, pathname } = new URL(url);
+  const ask = caller(origin);
+  const startMs = performance.now();
+  const dueMs = (at) => startMs + (at * 1_000) / perSecond;
+  const asked = [];
+  for (let at = 0; at < perSecond * seconds; at++) {
+    if (dueMs(at) > performance.now())
+      await new Promise((resolve) => setTimeout(resolve, dueMs(at) - performance.now()));
+    asked.push(
+      ask('POST', pathname, formOf(), {}, 'application/x-www-form-urlencoded').then(
+        () => performance.now() - dueMs(at),
+      ),
+    );
+  }
+  return Promise.all(asked);
+}
+
 /** Forms made ahead, so that what the load signs is not taken from those it measures. Each is handed out once. */
 export function ahead(count, make) {
   const made = Array.from({ length: count }, make);
