@@ -20,7 +20,6 @@ import { listRoles, type Sought } from './postgres/catalogue.js';
 import { checkSecret } from './postgres/check.js';
 import { type PostgresConfig, postgresConfig, postgresSettings } from './postgres/config.js';
 import { Lane, laneFor } from './postgres/lane.js';
-import { probeLogin } from './postgres/probe.js';
 import { problemOf } from './postgres/problems.js';
 import { isOid } from './postgres/sql.js';
 import { Verifiers } from './postgres/verifiers.js';
@@ -127,8 +126,7 @@ class PostgresBackend implements Backend {
   }
 
   probe(credential: Credential, data: Parameters<Probeable['probe']>[1], signal: AbortSignal) {
-    const { manager } = this.#laneOf(credential.handle);
-    return untilAborted(probeLogin(this.#config, manager, this.#roleOf(credential), data), signal);
+    return untilAborted(this.#laneOf(credential.handle).probe({ role: this.#roleOf(credential), data }), signal);
   }
 
   check({ settings }: { settings: Record<string, unknown> }, signal: AbortSignal): Promise<string[]> {

@@ -5,6 +5,7 @@ import type { FoundRole, Sought } from './catalogue.js';
 import type { PostgresConfig } from './config.js';
 import { logIn, passwordOf } from './connect.js';
 import { lookFor } from './look.js';
+import { probeLogins, type Trial, type Tried } from './probe.js';
 import { problemOf } from './problems.js';
 import { RoleRetirer } from './retire-roles.js';
 import { RoleMaker } from './role-maker.js';
@@ -13,6 +14,8 @@ import { untie } from './untie.js';
 
 const LOCK_MS_MAX = 1_000;
 const LOOKS_MAX = 100;
+/** Logins at a time: each takes a place at the server. */
+const PROBES_MAX = 8;
 const COLLECT_MS = 8;
 /** Past it a manager is slow (docs/plugins/backends/postgres.md), and somebody should be told. */
 const LEASES_WELL = 300;
@@ -31,6 +34,7 @@ export class Lane {
   readonly maker: RoleMaker;
   readonly retirer: RoleRetirer;
   readonly #looks: Batches<Sought, Confirmation>;
+  readonly #probes: Batches<Trial, Tried>;
   readonly #deps: BackendDeps;
   readonly #leasesMax: number;
   /** Live roles as last counted. */
@@ -61,6 +65,14 @@ export class Lane {
       run: (items) => lookFor(this.revoking, items),
       mayBeOne: () => false,
     });
+    // A login costs more than all the rest of a revocation: one control for all that are tried in its moment.
+    this.#probes = new Batches({
+      max: PROBES_MAX,
+      collectMs: COLLECT_MS,
+      inFlightMax: 1,
+      run: (trials) => probeLogins(config, manager, trials),
+      mayBeOne: () => false,
+    });
   }
 
   /** Throws `busy` when this manager has as many leases as it can carry. */
@@ -79,6 +91,10 @@ export class Lane {
     } catch (error) {
       throw problemOf(error, 'look for a role');
     }
+  }
+
+  probe(trial: Trial): Promise<Tried> {
+    return this.#probes.add(trial);
   }
 
   close(): void {

@@ -1,9 +1,9 @@
 import type { SecretData } from '../../../core/credential.js';
 import type { Secret } from '../../../core/secret.js';
 import type { Sought } from './catalogue.js';
-import { findRoles } from './catalogue.js';
+import { findRoles, readRoles } from './catalogue.js';
 import type { PostgresConfig } from './config.js';
-import { ask, cut, type Login, logIn, passwordOf } from './connect.js';
+import { ask, cut, logIn, passwordOf } from './connect.js';
 import { sqlStateOf } from './problems.js';
 
 const LIMITS = { statementMs: 2_000, lockMs: 500 };
@@ -11,36 +11,46 @@ const LIMITS = { statementMs: 2_000, lockMs: 500 };
 /** How a login went: in, or the SQLSTATE and the place in the server that refused it, or no answer that says anything. */
 type Attempt = 'in' | { state: string; routine: string } | undefined;
 
+/** A credential to try: the role it is of, and what was handed out. */
+export interface Trial {
+  role: Sought;
+  data: Secret<SecretData>;
+}
+
+export type Tried = { credential: 'refused' | 'accepted' | 'unclear'; control: 'accepted' | 'refused' };
+
 /**
- * Logs in with the issued credential and, on both sides of it, with a manager's, which has to work.
+ * Logs in with each of the issued credentials and, as the control of them all, right after with the manager's, which has to work.
  *
  * What a refusal proves depends on what there is. While the role is there, only the refusal of a role that may not log in is proof: a wrong password, an
  * expired one and a missing role are told alike (28P01), and a holder may have changed its password. Once the role is gone, by name and by oid, as the
  * catalogue says *after* the attempt, over the control login, any refusal of the login itself is that of a role that does not exist.
  */
-export async function probeLogin(
+export async function probeLogins(
   config: PostgresConfig,
   manager: PostgresConfig['managers'][number],
-  role: Sought,
-  data: Secret<SecretData>,
-): Promise<{ credential: 'refused' | 'accepted' | 'unclear'; control: 'accepted' | 'refused' }> {
-  const { username, password, database } = data.expose();
-  const attempt = await attemptLogin(config, {
-    user: String(username),
-    password: String(password),
-    database: String(database),
+  trials: Trial[],
+): Promise<Tried[]> {
+  const attempts = await Promise.all(trials.map(({ data }) => attemptLogin(config, data)));
+  const there = await askAsControl(
+    config,
+    manager,
+    trials.map(({ role }) => role),
+  );
+  const control = there === undefined ? 'refused' : 'accepted';
+  return attempts.map((attempt, at) => {
+    if (attempt === 'in') return { credential: 'accepted', control };
+    if (attempt === undefined || there === undefined) return { credential: 'unclear', control };
+    const isBarred = attempt.state === '28000' && attempt.routine === 'InitializeSessionUserId';
+    const isUnknown = !there[at] && (attempt.state === '28P01' || attempt.state === '28000');
+    return { credential: isBarred || isUnknown ? 'refused' : 'unclear', control };
   });
-  const isThere = await askAsControl(config, manager, role);
-  const control = isThere === undefined ? 'refused' : 'accepted';
-  if (attempt === 'in') return { credential: 'accepted', control };
-  if (attempt === undefined || isThere === undefined) return { credential: 'unclear', control };
-  const isBarred = attempt.state === '28000' && attempt.routine === 'InitializeSessionUserId';
-  const isUnknown = !isThere && (attempt.state === '28P01' || attempt.state === '28000');
-  return { credential: isBarred || isUnknown ? 'refused' : 'unclear', control };
 }
 
-async function attemptLogin(config: PostgresConfig, login: Login): Promise<Attempt> {
+async function attemptLogin(config: PostgresConfig, data: Secret<SecretData>): Promise<Attempt> {
+  const { username, password, database } = data.expose();
   try {
+    const login = { user: String(username), password: String(password), database: String(database) };
     cut(await logIn(config, login, LIMITS));
     return 'in';
   } catch (error) {
@@ -50,18 +60,18 @@ async function attemptLogin(config: PostgresConfig, login: Login): Promise<Attem
   }
 }
 
-/** Whether the role is there, asked over a login made just now; undefined when that login does not work. */
+/** Whether each of the roles is there, asked over a login made just now; undefined when that login does not work. */
 async function askAsControl(
   config: PostgresConfig,
   manager: PostgresConfig['managers'][number],
-  role: Sought,
-): Promise<boolean | undefined> {
+  roles: Sought[],
+): Promise<boolean[] | undefined> {
   try {
     const login = { user: manager.user, password: await passwordOf(manager), database: config.database };
     const client = await logIn(config, login, LIMITS);
     try {
-      const [rows] = await ask(client, findRoles([role]), LIMITS.statementMs);
-      return (rows?.length ?? 0) > 0;
+      const [rows] = await ask(client, findRoles(roles), LIMITS.statementMs);
+      return readRoles(rows ?? [], roles).map((found) => found !== undefined);
     } finally {
       cut(client);
     }
