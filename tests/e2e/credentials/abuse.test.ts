@@ -127,7 +127,7 @@ describe('queues and memory of Redis under abuse', () => {
     if (second) await scene.kill(second);
     await isDead(given.lease, 90_000);
     await expectGone(given);
-    await scene.ready(2);
+    await scene.ready(1);
   }, 180_000);
 
   it('Redis at its limit: nothing more is given, and what ends is revoked at its backend all the same', async () => {

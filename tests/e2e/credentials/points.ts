@@ -209,8 +209,8 @@ async function answered<T>(asking: Promise<T>): Promise<T | undefined> {
   return Promise.race([asking, delay(ANSWER_WITHIN_MS, undefined, { ref: false })]);
 }
 
-/** Longer than any call waits for Redis or a backend. */
-const LOST_MS = 2_600;
+/** Longer than any call waits for it. */
+const LOST_MS = { redis: 1_000, postgres: 2_600, openbao: 2_600 };
 
 /** The same for an end, where nobody waits for an answer. */
 export const atEndFaults = {
@@ -229,7 +229,7 @@ export const atEndFaults = {
         scene,
         go: async () => {
           victim.go();
-          await delay(LOST_MS);
+          await delay(LOST_MS[what]);
           return undefined;
         },
       });

@@ -110,8 +110,7 @@ export class Scene {
     const scene = new Scene({ redis, redisProxy, postgres, postgresProxy, brokers }, extra, config);
     try {
       scene.#writeBundle(extra);
-      await scene.#startOne(true);
-      await scene.#startOne();
+      await Promise.all([scene.#startOne(true), scene.#startOne()]);
       await until('the secret can be had', BACK_WITHIN_MS, () => scene.canIssue());
     } catch (error) {
       await scene.close();
@@ -134,9 +133,9 @@ export class Scene {
     return this.#standing.at(-1) as GatedBroker;
   }
 
-  /** Waits until so many stand and grant. */
+  /** Waits until so many stand and grant, and nobody else is coming: a broker that comes in the middle of a point is not held, and takes the work. */
   async ready(brokers: 1 | 2): Promise<void> {
-    if (brokers > this.#standing.length) await this.#coming;
+    await this.#coming;
     await until(`${brokers} brokers stand and grant`, BACK_WITHIN_MS, async () => {
       const replies = await Promise.all(this.#standing.map(({ process }) => fetch(`${process.url}/readyz`)));
       return replies.length >= brokers && replies.every(({ ok }) => ok);

@@ -13,9 +13,10 @@ export function sweep(points: readonly Point[], open: () => Promise<Scene>): voi
   const outcomes = new Map<string, Outcome | Error>();
 
   beforeAll(async () => {
+    const timed = stopwatch();
     scene = await open();
+    timed('everything has come up');
     for (const point of inTurn(points)) {
-      const startedAtMs = performance.now();
       try {
         await scene.ready(point.brokers);
         outcomes.set(point.name, await point.run(scene));
@@ -23,9 +24,7 @@ export function sweep(points: readonly Point[], open: () => Promise<Scene>): voi
         outcomes.set(point.name, error as Error);
         await scene.recover().catch(() => undefined);
       }
-      if (process.env['MAYFLY_SWEEP_TALKS']) {
-        process.stderr.write(`${Math.round(performance.now() - startedAtMs)} ms  ${point.name}\n`);
-      }
+      timed(point.name);
     }
     await scene.ready(2);
   }, SWEEP_WITHIN_MS);
@@ -65,6 +64,17 @@ export function sweep(points: readonly Point[], open: () => Promise<Scene>): voi
     },
     SETTLED_WITHIN_MS + 30_000,
   );
+}
+
+/** Says how long it took since the last time, where somebody wants to know. */
+function stopwatch(): (what: string) => void {
+  let sinceMs = performance.now();
+  return (what) => {
+    if (process.env['MAYFLY_SWEEP_TALKS']) {
+      process.stderr.write(`${Math.round(performance.now() - sinceMs)} ms  ${what}\n`);
+    }
+    sinceMs = performance.now();
+  };
 }
 
 /**
