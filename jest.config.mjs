@@ -15,15 +15,11 @@ const common = {
 // `peers` needs the real peers that scripts/peers.sh fetches (SPIRE, OpenBao, Valkey, helm, kubernetes-validate).
 // The conformance of backends is held against the real thing, so it is not one of the fast ones.
 const BACKENDS = '<rootDir>/tests/conformance/backends.test.ts';
-// Long ones, which break real processes at every step: `npm run sweeps`, outside of the gate.
-const SWEEPS = '/tests/e2e/credentials/(abuse|crash-[a-z]+|load|outage)\\.test\\.ts$';
 const suites = {
   fast: ['unit', 'http', 'conformance', 'architecture', 'properties'],
   real: ['state', 'backends', 'e2e', 'docs'],
   peers: ['peers'],
-  sweeps: ['e2e/credentials'],
 };
-const leftOut = { fast: [BACKENDS], real: [SWEEPS], peers: [], sweeps: ['canary'] };
 
 export default {
   workerIdleMemoryLimit: '384MB',
@@ -36,6 +32,6 @@ export default {
       ...folders.map((folder) => `<rootDir>/tests/${folder}/**/*.test.ts`),
       ...(displayName === 'real' ? [BACKENDS] : []),
     ],
-    testPathIgnorePatterns: ['/node_modules/', ...leftOut[displayName]],
+    testPathIgnorePatterns: ['/node_modules/', ...(displayName === 'fast' ? [BACKENDS] : [])],
   })),
 };

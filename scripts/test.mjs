@@ -1,6 +1,5 @@
 // npm test: every test that this machine can run. Needs nothing before it but Node.
 //   --fast     only the tests that need no service
-//   --sweeps   only the long ones, which break real processes at every step (npm run sweeps)
 // Further arguments go to jest. The last line is `N passed, N failed`; with no test run, that is a failure too.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -9,22 +8,14 @@ import { join } from 'node:path';
 import { orOneLine, prepare, ROOT } from './prepare.mjs';
 
 await orOneLine(() => {
-  const words = process.argv.slice(2).filter((word) => word !== '--fast' && word !== '--sweeps');
+  const words = process.argv.slice(2).filter((word) => word !== '--fast');
   const isFast = process.argv.includes('--fast');
-  const isSweeps = process.argv.includes('--sweeps');
   prepare({ build: !isFast });
   // Where no Redis is installed, one is fetched once for all tests.
   process.env.MAYFLY_TOOLS_DIR ??= join(ROOT, '.data/tools');
-  const { suites, leftOut } = isFast
-    ? { suites: [], leftOut: undefined }
-    : isSweeps
-      ? { suites: ['sweeps'], leftOut: undefined }
-      : chooseSuites();
+  const { suites, leftOut } = isFast ? { suites: [], leftOut: undefined } : chooseSuites();
   // The tests of real processes have time-outs to keep: they come one after the other, when nothing else wants the cores.
-  const runs = [
-    ...(isSweeps ? [] : [runJest(['fast'], words)]),
-    ...(suites.length > 0 ? [runJest(suites, ['--runInBand', ...words])] : []),
-  ];
+  const runs = [runJest(['fast'], words), ...(suites.length > 0 ? [runJest(suites, ['--runInBand', ...words])] : [])];
   const sum = (count) => runs.reduce((total, run) => total + run[count], 0);
   const [passed, failed, skipped] = [sum('passed'), sum('failed'), sum('skipped')];
   if (skipped > 0) process.stdout.write(`${skipped} skipped\n`);
