@@ -1,4 +1,4 @@
-import { createHmac, randomUUID } from 'node:crypto';
+import { hkdfSync, randomUUID } from 'node:crypto';
 import type { BrokerSettings, KeyRing } from '../broker/parts.js';
 import type { Observe } from '../core/observe.js';
 import { Secret } from '../core/secret.js';
@@ -10,7 +10,6 @@ import { Encryption } from '../state/encryption.js';
 /** What every backend of this broker may use. */
 export function backendDeps(broker: {
   rootKey: Uint8Array;
-  cellKey: Uint8Array;
   settings: Pick<BrokerSettings, 'issuer' | 'cell'>;
   clock: Clock;
   observe: Observe;
@@ -20,7 +19,7 @@ export function backendDeps(broker: {
   const { clock, settings, signer, keys } = broker;
   const encryption = new Encryption(broker.rootKey, settings.cell);
   return {
-    installation: installationOf(broker.cellKey),
+    installation: installationOf(broker.rootKey, settings.cell),
     clock,
     observe: broker.observe,
     async assertion({ issuer = settings.issuer, subject, audience, ttlMs, id = randomUUID(), claims = {} }) {
@@ -37,10 +36,10 @@ export function backendDeps(broker: {
 const LENGTH = 8;
 
 /**
- * Keeps this installation's names apart from those of others at a shared backend: brokers of one cell agree on it, and it says nothing about the
- * cell's key.
+ * Keeps this installation's names apart from those of others at a shared backend. It comes from the root key, which outlives Redis: when the store
+ * is lost for good, what was issued before is still found under these names and revoked. It says nothing about the key.
  */
-export function installationOf(cellKey: Uint8Array): string {
-  const digest = createHmac('sha256', cellKey).update('mayfly/1/installation').digest();
+export function installationOf(rootKey: Uint8Array, cell: string): string {
+  const digest = Buffer.from(hkdfSync('sha256', rootKey, cell, 'mayfly/1/installation', LENGTH));
   return digest.readBigUInt64BE().toString(36).padStart(LENGTH, '0').slice(-LENGTH);
 }

@@ -64,10 +64,7 @@ export async function compose(
   const signer = localSigner();
   const keys = keyRing(stores.views);
   const opened = await closing([() => stores.close(), () => bundles.close()], () =>
-    openBackends(
-      config.backends,
-      backendDeps({ rootKey: given.rootKey, cellKey, settings, clock, observe, signer, keys }),
-    ),
+    openBackends(config.backends, backendDeps({ rootKey: given.rootKey, settings, clock, observe, signer, keys })),
   );
   const policies = activePolicies({ views: stores.views, format: bundleFormat, engine: policyEngine, observe });
   const backends = guardBackends(opened, { clock, observe });

@@ -39,8 +39,7 @@ export async function installation(): Promise<Installation> {
     deps: (name, which = 'ours') => ({
       name,
       ...backendDeps({
-        rootKey,
-        cellKey: createHash('sha256').update(which).digest(),
+        rootKey: which === 'ours' ? rootKey : createHash('sha256').update(which).digest(),
         settings: { issuer: ISSUER, cell: 'a' },
         clock: systemClock,
         observe: () => {},
