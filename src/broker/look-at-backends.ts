@@ -1,5 +1,5 @@
 import type { Backend } from '../plugins/backends/contract.js';
-import type { CredentialCount } from '../state/stores.js';
+import type { CredentialCount, Reconciled } from '../state/stores.js';
 import type { Caller } from './caller.js';
 import type { Parts, SecretStatus } from './parts.js';
 import { mustOperate } from './permitted.js';
@@ -17,6 +17,8 @@ export interface BackendView {
   active: number;
   revoking: number;
   stuck: number;
+  /** The latest comparison of what is there with the leases; absent where none can be or was made. */
+  reconciled?: Reconciled;
   secrets: SecretStatus[];
 }
 
@@ -25,7 +27,7 @@ export function listBackends(parts: Parts, caller: Caller): Promise<BackendView[
   return recordingRefusals(parts, caller, { action: 'list_backends' }, async () => {
     mustOperate(parts, caller, 'view', { bound: false });
     const counts = await parts.views.credentialCounts();
-    return parts.backends.all().map((backend) => viewOf(parts, backend, counts));
+    return Promise.all(parts.backends.all().map((backend) => viewOf(parts, backend, counts)));
   });
 }
 
@@ -40,13 +42,18 @@ export function checkBackend(parts: Parts, caller: Caller, name: string): Promis
   });
 }
 
-function viewOf(parts: Parts, { name, kind, guard }: Backend, counts: readonly CredentialCount[]): BackendView {
+async function viewOf(
+  parts: Parts,
+  { name, kind, guard }: Backend,
+  counts: readonly CredentialCount[],
+): Promise<BackendView> {
   const own = counts.filter(({ backend }) => backend === name);
   const inState = (state: string) => own.find((one) => one.state === state)?.count ?? 0;
   const secrets = parts.secretChecks.status().filter(({ backend }) => backend === name);
   const closed = secrets.filter(({ problem }) => problem !== undefined);
   const breaker = guard?.state ?? 'closed';
   const problem = (breaker === 'open' ? guard?.problem : undefined) ?? closed[0]?.problem;
+  const reconciled = await parts.views.reconciled(name);
   const isDown = breaker === 'open' || (closed.length > 0 && closed.length === secrets.length);
   return {
     name,
@@ -58,6 +65,7 @@ function viewOf(parts: Parts, { name, kind, guard }: Backend, counts: readonly C
     active: inState('active'),
     revoking: inState('revoking'),
     stuck: own.reduce((sum, { stuck }) => sum + stuck, 0),
+    ...(reconciled && { reconciled }),
     secrets,
   };
 }

@@ -64,6 +64,13 @@ export async function reconcile(parts: Parts, backend: Backend, signal: AbortSig
     lost,
     ms: parts.clock.now() - startedAtMs,
   });
+  await parts.ledger.noteReconciled({
+    backend: backend.name,
+    found: found.length,
+    orphans,
+    lost,
+    nowMs: parts.clock.now(),
+  });
 }
 
 async function leasesOf(parts: Parts, backend: string): Promise<LeaseRecord[]> {

@@ -184,6 +184,13 @@ export interface BackendReply {
   active: number;
   revoking: number;
   stuck: number;
+  /** When what is there was last compared with the leases; absent where it cannot be listed. */
+  reconciled_at?: string;
+  /** Found then, though nobody stood for them, and revoked. */
+  orphans?: number;
+  orphans_ever?: number;
+  /** Leases whose credential was not there then. */
+  lost?: number;
   secrets: { name: string; open: boolean; problem?: string }[];
 }
 

@@ -9,7 +9,14 @@ import type { Ledger } from './stores.js';
 
 type CredentialWrites = Pick<
   Ledger,
-  'openIntent' | 'noteCredential' | 'renewLease' | 'beginAttempt' | 'closeAttempt' | 'askToAbandon' | 'hasten'
+  | 'openIntent'
+  | 'noteCredential'
+  | 'renewLease'
+  | 'beginAttempt'
+  | 'closeAttempt'
+  | 'askToAbandon'
+  | 'noteReconciled'
+  | 'hasten'
 >;
 
 const TEXT_CHARACTERS_MAX = 500;
@@ -25,6 +32,9 @@ export function credentialWrites(cell: Cell): CredentialWrites {
     beginAttempt: (write) => beginAttempt(cell, write),
     closeAttempt: (write) => closeAttempt(cell, write),
     askToAbandon: (write) => askToAbandon(cell, write),
+    noteReconciled: async ({ backend, found, orphans, lost, nowMs }) => {
+      await cell.line.run('note-reconciled', [cell.keys.reconciled(backend)], [found, orphans, lost], { nowMs });
+    },
     hasten: (write) => hasten(cell, write),
   };
 }

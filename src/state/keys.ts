@@ -201,6 +201,14 @@ export const KEY_DOCS: readonly KeyDoc[] = [
     loss: 'counts are wrong, and the reconciler takes what it does not see for lost only when it is not at the backend either',
   },
   {
+    name: 'backend:<hash>:reconciled',
+    type: 'hash',
+    content:
+      'the latest comparison of a backend with the leases: when, how many were found, orphans, lost; and orphans ever',
+    life: 'for ever',
+    loss: 'unknown until the next comparison, within 15 s; orphans are counted from nothing',
+  },
+  {
     name: 'stuck',
     type: 'sorted set',
     content: 'credentials that are not confirmed dead after six attempts, or of which something is left',
@@ -399,6 +407,10 @@ export class Keys {
 
   backendCredentials(backend: string): string {
     return `${this.#tag}backend:${this.#short(backend)}:credentials`;
+  }
+
+  reconciled(backend: string): string {
+    return `${this.#tag}backend:${this.#short(backend)}:reconciled`;
   }
 
   revocation(id: string): string {

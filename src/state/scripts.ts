@@ -40,6 +40,7 @@ const SCRIPTS = {
   'begin-attempt': { before: ['guard'], flags: 'allow-oom' },
   'close-attempt': { before: ['guard'], flags: 'allow-oom' },
   'ask-to-abandon': { before: ['guard'], flags: 'allow-oom' },
+  'note-reconciled': { before: ['guard'], flags: 'allow-oom' },
   hasten: { before: ['guard'], flags: 'allow-oom' },
   'activate-bundle': { before: ['guard'], flags: 'allow-oom' },
   'save-key-ring': { before: ['guard'], flags: 'allow-oom' },

@@ -279,6 +279,15 @@ export interface Ledger {
     audit: AuditRecord;
   }): Promise<{ outcome: 'requested' | 'second' | 'not_live' } | NotThere>;
 
+  /** What the latest comparison of a backend with its leases found. */
+  noteReconciled(write: {
+    backend: string;
+    found: number;
+    orphans: number;
+    lost: number;
+    nowMs: EpochMs;
+  }): Promise<void>;
+
   /** A backend is back: everything that is being revoked there is due now. */
   hasten(write: { backend: string; nowMs: EpochMs }): Promise<{ count: number }>;
 
@@ -456,6 +465,8 @@ export interface Views {
   leaseWithAbove(id: string): Promise<LeaseWithAbove | undefined>;
   /** How many credentials each backend has in each state. One short read per 500 of them. */
   credentialCounts(): Promise<CredentialCount[]>;
+  /** The latest comparison of a backend with its leases; undefined when there was none. */
+  reconciled(backend: string): Promise<Reconciled | undefined>;
   locks(nowMs: EpochMs): Promise<LockRecord[]>;
   lock(id: string): Promise<LockRecord | undefined>;
   revocation(id: string): Promise<RevocationRecord | undefined>;
@@ -544,11 +555,15 @@ export interface Schedule {
 export interface ReplayGuard {
   /** True the first time for this key before `untilMs`; throws `unavailable` when Redis is out (fail closed). */
   once(key: string, untilMs: EpochMs, nowMs: EpochMs): Promise<boolean>;
-  /** Idempotency-Key: the stored answer of the same body, `new` (now claimed), or `other_body`. Answers are kept encrypted for 24 h. */
+  /**
+   * Idempotency-Key: the stored answer of the same body, `new` (now claimed), or `other_body`. Answers are kept encrypted for 24 h. A claim
+   * whose owner died is free again after `holdMs`, a minute unless it is said.
+   */
   claim(
     key: string,
     bodyDigest: string,
     nowMs: EpochMs,
+    holdMs?: number,
   ): Promise<
     | { outcome: 'new' }
     | { outcome: 'other_body' }
@@ -617,6 +632,19 @@ export interface StoreFigures {
   overdueMs: number;
   clockSkewMs: number;
   epoch: number;
+}
+
+/** What a comparison of a backend with its leases found. */
+export interface Reconciled {
+  atMs: EpochMs;
+  /** Credentials under our names. */
+  found: number;
+  /** Of these: nobody's, and revoked. */
+  orphans: number;
+  /** Leases whose credential was not there. */
+  lost: number;
+  /** In all comparisons that this store knows of. */
+  orphansEver: number;
 }
 
 /** Credentials that are not closed, of one backend in one state. */

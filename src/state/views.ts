@@ -55,6 +55,18 @@ export function redisViews(cell: Cell, cellKey: Uint8Array): Views {
     leases: (filter) => listLeases(cell, filter),
     credentialCounts: () => countCredentials(cell),
 
+    reconciled: async (backend) => {
+      const { at, found, orphans, lost, ever } = await line.ask((client) => client.hgetall(keys.reconciled(backend)));
+      if (at === undefined) return undefined;
+      return {
+        atMs: Number(at),
+        found: Number(found),
+        orphans: Number(orphans),
+        lost: Number(lost),
+        orphansEver: Number(ever),
+      };
+    },
+
     leaseWithAbove: async (id) => {
       // The path never changes; everything that does is in the one look that follows.
       const found = (await leasesById(cell, [id])).get(id);

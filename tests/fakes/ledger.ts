@@ -487,6 +487,13 @@ export class FakeLedger implements Ledger {
     return { outcome: 'requested' };
   }
 
+  async noteReconciled({ backend, nowMs, ...seen }: Write<'noteReconciled'>): Promise<void> {
+    this.#answer();
+    const { reconciled } = this.#line.state;
+    const before = reconciled.get(backend)?.orphansEver ?? 0;
+    reconciled.set(backend, { ...seen, atMs: nowMs, orphansEver: before + seen.orphans });
+  }
+
   async hasten(write: Write<'hasten'>): ReturnType<Ledger['hasten']> {
     this.#answer();
     const late = [...this.#line.state.leases.values()].filter(

@@ -6,7 +6,7 @@ import type { FeedEntry, Match } from '../../src/core/revocations.js';
 import { Secret } from '../../src/core/secret.js';
 import type { TaskRecord, TerminalState } from '../../src/core/task.js';
 import type { Clock, EpochMs } from '../../src/core/time.js';
-import type { FeedReader, JobName, Kept, LockRecord, RevocationRecord } from '../../src/state/stores.js';
+import type { FeedReader, JobName, Kept, LockRecord, Reconciled, RevocationRecord } from '../../src/state/stores.js';
 
 /** Mistakes that can be planted in the fake, so that the oracle of the property tests is proved to see them. */
 export interface LedgerBugs {
@@ -70,6 +70,7 @@ export interface LineState {
   readers: Map<string, FeedReader>;
   /** Who the enumeration of a revocation came across. */
   revoked: Map<string, { tasks: Set<string>; agents: Set<string> }>;
+  reconciled: Map<string, Reconciled>;
   once: Map<string, EpochMs>;
   claims: Map<string, { bodyDigest: string; answer?: string; untilMs: EpochMs }>;
 }
@@ -155,6 +156,7 @@ export class Line {
       audit: [],
       readers: new Map(),
       revoked: new Map(),
+      reconciled: new Map(),
       once: new Map(),
       claims: new Map(),
     };

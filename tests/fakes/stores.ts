@@ -6,6 +6,7 @@ import { Line, type LineOptions, type LineState } from './line.js';
 import { FakeSchedule } from './schedule.js';
 import { fakeViews } from './views.js';
 
+const HOLD_MS = 60_000;
 const DAY_MS = 86_400_000;
 
 /** The whole of src/state/stores.ts in memory, with handles for tests. */
@@ -69,12 +70,12 @@ function fakeReplayGuard(line: Line): ReplayGuard {
       once.set(key, untilMs);
       return true;
     },
-    claim: async (key, bodyDigest, nowMs) => {
+    claim: async (key, bodyDigest, nowMs, holdMs = HOLD_MS) => {
       answering();
       const { claims } = line.state;
       const there = claims.get(key);
       if (!there || there.untilMs <= nowMs) {
-        claims.set(key, { bodyDigest, untilMs: nowMs + DAY_MS });
+        claims.set(key, { bodyDigest, untilMs: nowMs + holdMs });
         return { outcome: 'new' };
       }
       if (there.bodyDigest !== bodyDigest) return { outcome: 'other_body' };

@@ -58,6 +58,7 @@ export function fakeViews(line: Line): Views {
       }
       return [...counts.values()];
     },
+    reconciled: async (backend) => copy(state().reconciled.get(backend)),
     leaseWithAbove: async (id) => {
       const lease = state().leases.get(id);
       if (!lease) return undefined;

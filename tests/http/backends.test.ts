@@ -1,4 +1,7 @@
+import { reconcile } from '../../src/broker/reconcile.js';
+import { newId } from '../../src/core/ids.js';
 import type { FakeBackend } from '../fakes/backend.js';
+import type { VirtualClock } from '../fakes/virtual-clock.js';
 import { NAMES, openWorld, type World } from './world.js';
 
 let world: World;
@@ -7,6 +10,7 @@ beforeEach(async () => {
 });
 afterEach(() => world.close());
 
+const clock = () => world.parts.clock as VirtualClock;
 const backend = () => world.parts.backends.get('pg') as FakeBackend;
 
 describe('GET /v1/backends', () => {
@@ -30,6 +34,22 @@ describe('GET /v1/backends', () => {
         ],
       },
     ]);
+  });
+
+  it('200: when it was last compared with the leases, and what was found there that was nobody’s', async () => {
+    const stranger = newId('lse', 'a', clock().now());
+    backend().plant(stranger);
+    for (let turn = 0; turn < 2; turn++) {
+      await reconcile(world.parts, backend(), new AbortController().signal);
+      if (turn === 0) clock().advance(20_000);
+    }
+    const { body } = await world.send('operator', 'GET', '/v1/backends');
+    expect(body.items[0]).toMatchObject({
+      reconciled_at: new Date(clock().now()).toISOString(),
+      orphans: 0,
+      orphans_ever: 1,
+      lost: 0,
+    });
   });
 
   it.each(['agent', 'orchestrator', 'tool'] as const)('403: %s does not look behind the broker', async (who) => {

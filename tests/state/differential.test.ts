@@ -557,6 +557,13 @@ const STEPS = {
     );
   },
 
+  noteReconciled: async (pair: Pair, x: number, y: number) => {
+    const seen = { backend: ['postgres', 'vault'][x % 2] as string, found: y % 9, orphans: y % 3, lost: x % 2 };
+    await pair.ask('noteReconciled', ({ stores }) =>
+      stores.ledger.noteReconciled({ ...seen, nowMs: pair.clock.now() }),
+    );
+  },
+
   hasten: async (pair: Pair) => {
     await pair.ask('hasten', ({ stores }) => stores.ledger.hasten({ backend: 'postgres', nowMs: pair.clock.now() }));
   },
@@ -703,6 +710,7 @@ const STEPS = {
         'counts',
         async ({ stores }) => (await stores.views.credentialCounts()).sort((a, b) => (a.state < b.state ? 1 : -1)),
       ],
+      ['reconciled', ({ stores }) => stores.views.reconciled(['postgres', 'vault'][x % 2] as string)],
       [
         'kept',
         lease &&

@@ -9,12 +9,24 @@ export function backendCommand(): Command {
   const backend = new Command('backend').description('the systems that issue credentials');
   backend
     .command('ls')
-    .description('backends, whether they answer, and what is under way there')
+    .description(
+      'backends: whether they answer, what is under way there, what was found that was nobody’s, and when it was looked for',
+    )
     .action(async (_: unknown, command: Command) => {
       const flags = command.optsWithGlobals<Flags>();
       const { mayfly } = await connect(flags);
       const { items } = await mayfly.backends.list();
-      const columns = ['name', 'kind', 'state', 'active', 'revoking', 'stuck', 'problem'];
+      const columns = [
+        'name',
+        'kind',
+        'state',
+        'active',
+        'revoking',
+        'stuck',
+        'orphans_ever',
+        'reconciled_at',
+        'problem',
+      ];
       show(items as unknown as Row[], flags, columns);
     });
   backend

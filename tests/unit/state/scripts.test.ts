@@ -93,6 +93,7 @@ describe('the keys', () => {
     keys.profile('X'),
     keys.credential('X'),
     keys.backendCredentials('X'),
+    keys.reconciled('X'),
     keys.revocation('X'),
     keys.revokedTasks('X'),
     keys.revokedAgents('X'),

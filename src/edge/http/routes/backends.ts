@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { type BackendView, checkBackend, listBackends } from '../../../broker/look-at-backends.js';
 import { defineRoute, json, type Route } from '../route.js';
-import { defined } from '../wire.js';
-import { name } from './shapes.js';
+import { defined, instant } from '../wire.js';
+import { moment, name } from './shapes.js';
 
 const count = z.int().min(0);
 
@@ -16,12 +16,24 @@ const backendShape = z.strictObject({
   active: count,
   revoking: count,
   stuck: count.meta({ description: 'Of those revoking: not dead after six attempts' }),
+  reconciled_at: moment.optional().meta({
+    description: 'When what is there was last compared with the leases, every 15 s; absent where it cannot be listed',
+  }),
+  orphans: count.optional().meta({ description: 'Found then: there, and nobody stood for them. They are revoked' }),
+  orphans_ever: count.optional().meta({ description: 'In all comparisons so far' }),
+  lost: count.optional().meta({ description: 'Leases whose credential was not there then' }),
   secrets: z.array(z.strictObject({ name: z.string(), open: z.boolean(), problem: z.string().optional() })),
 });
 
-function backendOnWire({ secrets, ...view }: BackendView): z.output<typeof backendShape> {
+function backendOnWire({ secrets, reconciled, ...view }: BackendView): z.output<typeof backendShape> {
   const each = secrets.map(({ name, problem }) => defined({ name, open: problem === undefined, problem }));
-  return { ...view, secrets: each };
+  const last = defined({
+    reconciled_at: instant(reconciled?.atMs),
+    orphans: reconciled?.orphans,
+    orphans_ever: reconciled?.orphansEver,
+    lost: reconciled?.lost,
+  });
+  return { ...view, ...last, secrets: each };
 }
 
 export const backends: readonly Route[] = [
