@@ -178,6 +178,18 @@ const WRONGS: [what: string, breaks: string, mends: string, said: RegExp, databa
     /may not end sessions/,
   ],
   [
+    'a manager that may not use reserved connections',
+    'revoke pg_use_reserved_connections from mayfly_1',
+    'grant pg_use_reserved_connections to mayfly_1 with inherit true, set false',
+    /mayfly_1 may not use reserved connections: GRANT pg_use_reserved_connections/,
+  ],
+  [
+    'a manager that would have to become who may use reserved connections',
+    'grant pg_use_reserved_connections to mayfly_1 with inherit false',
+    'grant pg_use_reserved_connections to mayfly_1 with inherit true',
+    /may not use reserved connections: .* WITH INHERIT TRUE/,
+  ],
+  [
     'a manager that becomes somebody else',
     'create role disguise; grant disguise to mayfly_1; alter role mayfly_1 set role disguise',
     'alter role mayfly_1 reset role; drop role disguise',

@@ -18,6 +18,17 @@ afterEach(async () => {
 });
 afterAll(() => server?.stop());
 
+it('a server that keeps no places for the managers is refused, unless that is accepted', async () => {
+  const worlds = [{}, { without_reserved_connections: 'accept' }].map((config) => openWorld(server, config));
+  try {
+    const [refused, accepted] = await Promise.all(worlds.map((world) => world.check()));
+    expect(refused?.join()).toMatch(/^The server keeps 0 connections free .*reserved_connections = 8/);
+    expect(accepted).toEqual([]);
+  } finally {
+    for (const { backend } of worlds) await backend.close();
+  }
+});
+
 /** Until the server has no place left for anybody but superusers. */
 async function fill(logIn: () => Promise<pg.Client>): Promise<pg.Client[]> {
   const all: pg.Client[] = [];

@@ -75,6 +75,25 @@ describe('an issued role', () => {
     await session.end();
   });
 
+  it('ends and disturbs nobody’s sessions but its own: neither another role’s of its group, nor its manager’s', async () => {
+    const [one, other] = await Promise.all([world.issue(), world.issue()]);
+    const [mine, theirs, again] = await Promise.all([world.logIn(one), world.logIn(other), world.logIn(one)]);
+    const pidOf = async (session: typeof mine) => (await session.query('select pg_backend_pid() as pid')).rows[0].pid;
+    const [manager] = await server.ask(
+      "select pid from pg_stat_activity where usename like 'mayfly\\__' order by backend_start limit 1",
+    );
+    for (const pid of [await pidOf(theirs), manager?.['pid']]) {
+      for (const end of ['pg_terminate_backend', 'pg_cancel_backend']) {
+        expect([end, await stateOf(mine.query(`select ${end}(${pid})`))]).toEqual([end, '42501']);
+      }
+    }
+    expect((await theirs.query('select 1 as one')).rows).toEqual([{ one: 1 }]);
+    expect((await mine.query(`select pg_terminate_backend(${await pidOf(again)}) as ended`)).rows).toEqual([
+      { ended: true },
+    ]);
+    for (const session of [mine, theirs]) await session.end();
+  });
+
   it('may not connect to another database', async () => {
     const { data } = await world.issue();
     const login = { user: String(data['username']), password: String(data['password']), database: 'elsewhere' };

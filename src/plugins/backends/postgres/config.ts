@@ -95,6 +95,12 @@ export const postgresConfig = z
       .describe(
         'On a server that allows prepared transactions: refuse to work with it, or roll back those of a revoked lease.',
       ),
+    without_reserved_connections: z
+      .enum(['refuse', 'accept'])
+      .default('refuse')
+      .describe(
+        'Where the server keeps no connections for the managers: refuse to work with it, or accept that whoever fills it up keeps them out.',
+      ),
   })
   .superRefine((config, context) => {
     if (!config.tls && !isLocal(config.host)) {

@@ -3,6 +3,8 @@ import type { Rows } from './sessions.js';
 import { names, text } from './sql.js';
 
 const VERSION_OLDEST = 160_000;
+/** What one manager of one broker needs to revoke, look and try at the same time. */
+const PLACES_MIN = 4;
 /** Predefined roles that give data to read or write, and nothing else. */
 const HARMLESS = [
   'pg_read_all_data',
@@ -24,6 +26,9 @@ export const SERVER_AND_MANAGER = `SELECT current_setting('server_version_num'):
     session_user::text AS session_user, current_user::text AS current_user,
     r.rolsuper OR r.rolbypassrls OR r.rolreplication OR r.rolcreatedb AS is_mighty, r.rolcreaterole,
     pg_has_role(session_user, 'pg_signal_backend', 'USAGE') AS may_end_sessions,
+    COALESCE(current_setting('reserved_connections', true)::int, 0) AS reserved_connections,
+    EXISTS (SELECT FROM pg_roles p WHERE p.rolname = 'pg_use_reserved_connections'
+      AND pg_has_role(session_user, p.oid, 'USAGE')) AS may_use_reserved,
     ARRAY(SELECT datname::text FROM pg_database WHERE datallowconn AND has_database_privilege('public', oid, 'CONNECT') ORDER BY 1) AS public_databases
   FROM pg_roles r WHERE r.rolname = session_user`;
 
@@ -37,6 +42,8 @@ interface ServerRow {
   is_mighty: boolean;
   rolcreaterole: boolean;
   may_end_sessions: boolean;
+  reserved_connections: number;
+  may_use_reserved: boolean;
   public_databases: string[];
 }
 
@@ -56,11 +63,24 @@ export function problemsOfManager(rows: Rows, manager: string, config: PostgresC
       `The manager ${manager} may do too much: ALTER ROLE … NOSUPERUSER NOBYPASSRLS NOREPLICATION NOCREATEDB.`,
     !row.rolcreaterole && `The manager ${manager} may not make roles: ALTER ROLE … CREATEROLE.`,
     !row.may_end_sessions && `The manager ${manager} may not end sessions: GRANT pg_signal_backend TO it.`,
+    ...(config.without_reserved_connections === 'refuse' ? problemsOfPlaces(row, manager) : []),
     row.prepared_max > 0 &&
       config.prepared_transactions === 'refuse' &&
       `The server allows ${row.prepared_max} prepared transactions, which outlive their role with all their locks: set max_prepared_transactions = 0 there, or prepared_transactions: roll_back here.`,
     open.length > 0 &&
       `Anybody may connect to ${open.join(', ')}: REVOKE CONNECT ON DATABASE … FROM PUBLIC, or list it in public_databases.`,
+  ];
+  return problems.filter((problem) => problem !== false);
+}
+
+/** One holder can take every connection that anybody may have; then whoever is to revoke it has to get in all the same. */
+function problemsOfPlaces({ version, reserved_connections, may_use_reserved }: ServerRow, manager: string): string[] {
+  if (version < VERSION_OLDEST) return [];
+  const problems: (string | false)[] = [
+    reserved_connections < PLACES_MIN &&
+      `The server keeps ${reserved_connections} connections free for who revokes: set reserved_connections = 8 in its postgresql.conf and restart it, or without_reserved_connections: accept here.`,
+    !may_use_reserved &&
+      `The manager ${manager} may not use reserved connections: GRANT pg_use_reserved_connections TO it WITH INHERIT TRUE, SET FALSE.`,
   ];
   return problems.filter((problem) => problem !== false);
 }
