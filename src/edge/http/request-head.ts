@@ -41,6 +41,8 @@ const TRACEPARENT = /^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f
 const AUTHORIZATION = /^([A-Za-z]+) +([A-Za-z0-9\-._~+/]+=*)$/;
 /** Visible ASCII of RFC 3986 paths; a backslash, a fragment or a raw quote is no path. */
 const PATH = /^(?:\/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})*)+$/;
+/** Percent-encoded though it need not be (RFC 3986 section 2.3), or in lower case (2.1): another spelling of the same path. */
+const OTHER_SPELLING = /%(?:.?[a-f]|2[DE]|3\d|[46][1-9A-F]|[57][\dA]|5F|7E)/;
 const QUERY = /^(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*$/;
 
 /** The id a reply carries: the client's own when it is well-formed, else a new one. */
@@ -91,7 +93,10 @@ function checkHeaders(incoming: IncomingMessage): void {
   }
 }
 
-/** A target has one spelling: no absolute form, no empty or dot segments (however spelt), no control characters. */
+/**
+ * A target has one spelling: no absolute form, no empty or dot segments (however spelt), nothing encoded that need not be, no control characters.
+ * What RFC 3986 reserves (`:` of `ref:…`) may be encoded or not: clients' own functions differ in it.
+ */
 function splitTarget(target: string): [path: string, query: string] {
   if (target.length > HEADER_LIMITS.targetBytesMax) {
     throw new BrokerError('too_large', 'The request target holds at most 4 KiB.');
@@ -107,6 +112,7 @@ function splitTarget(target: string): [path: string, query: string] {
 function isCrooked(segment: string): boolean {
   if (segment === '') return true;
   if (!segment.includes('%')) return segment === '.' || segment === '..';
+  if (OTHER_SPELLING.test(segment)) return true;
   let decoded: string;
   try {
     decoded = decodeURIComponent(segment);
