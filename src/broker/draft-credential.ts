@@ -7,6 +7,9 @@ import type { Reading } from '../state/stores.js';
 import type { Caller } from './caller.js';
 import type { SecretAllowed } from './may-read.js';
 
+/** Making one takes some of its life, and ends are whole seconds: what is shorter would be over before anybody could use it. */
+export const CREDENTIAL_LIFE_MS_MIN = 5_000;
+
 export interface CredentialGrant {
   leaseId: string;
   caller: Caller;
@@ -25,9 +28,7 @@ export function draftCredential(grant: CredentialGrant): LeaseRecord {
   const task = reading.tasks.at(-1) as TaskRecord;
   const { secret, backend, settings, revocability } = allowed;
   const parent = reading.leases.at(-1);
-  const expiresAtMs = Math.floor(Math.min(nowMs + allowed.ttlMsMax, allowed.untilMsMax) / 1_000) * 1_000;
-  if (expiresAtMs <= nowMs)
-    throw new BrokerError('task_over', 'The task is over.', { reason: 'less than a second is left' });
+  const expiresAtMs = Math.floor(endOf(allowed, nowMs) / 1_000) * 1_000;
   const identity = caller.principal.identity;
   const onBehalfOf = parent?.onBehalfOf ?? task.onBehalfOf?.name;
   return {
@@ -58,4 +59,18 @@ export function draftCredential(grant: CredentialGrant): LeaseRecord {
     createdAtMs: nowMs,
     expiresAtMs,
   };
+}
+
+function endOf({ ttlMsMax, untilMsMax }: SecretAllowed, nowMs: EpochMs): EpochMs {
+  if (untilMsMax - nowMs < CREDENTIAL_LIFE_MS_MIN) {
+    throw new BrokerError('task_over', 'The task is about to be over.', {
+      reason: `less than ${CREDENTIAL_LIFE_MS_MIN / 1_000} s are left of it, or of the exception for its secret`,
+    });
+  }
+  if (ttlMsMax < CREDENTIAL_LIFE_MS_MIN) {
+    throw new BrokerError('denied', 'Policy or the secret’s declaration allow too short a life to be of use.', {
+      reason: `${ttlMsMax} ms are allowed`,
+    });
+  }
+  return Math.min(nowMs + ttlMsMax, untilMsMax);
 }

@@ -7,7 +7,7 @@ import type { EpochMs } from '../core/time.js';
 import { BackendProblem, type Issued } from '../plugins/backends/contract.js';
 import type { Reading } from '../state/stores.js';
 import type { Caller } from './caller.js';
-import { draftCredential } from './draft-credential.js';
+import { CREDENTIAL_LIFE_MS_MIN, draftCredential } from './draft-credential.js';
 import { findTaskId } from './find-task.js';
 import { lockOn } from './locked.js';
 import { closed, mayRead, type SecretAllowed } from './may-read.js';
@@ -32,6 +32,8 @@ export interface SecretIssued {
   leaseId: string;
   taskId: string;
   expiresAtMs: EpochMs;
+  /** What is left of it now: a second at least. */
+  lifeMs: number;
   renewable: boolean;
   revocability: Revocability;
   data: Secret<SecretData>;
@@ -46,6 +48,8 @@ interface Draft {
 }
 
 const READS_MAX = 3;
+/** Holders are told whole seconds, never more than is true, and never none. */
+const LIFE_MS_MIN = 1_000;
 
 /**
  * Issues a credential for a task: who asks → read → may they → leave a trace → act → commit → answer. The trace is an intent: the lease, with the
@@ -61,6 +65,7 @@ export async function issue(
 ): Promise<SecretIssued> {
   const about = { action: 'read', detail: { secret: request.secret } };
   return recordingRefusals(parts, caller, about, async () => {
+    checkLife(request.ttlMs);
     const taskId = await taskAskedFor(parts, caller, request.task);
     const draft = await intend(parts, caller, request, { taskId, leaseId });
     try {
@@ -71,6 +76,17 @@ export async function issue(
       throw inCallersWords(error);
     }
   });
+}
+
+function checkLife(ttlMs: number | undefined): void {
+  if (ttlMs === undefined || ttlMs >= CREDENTIAL_LIFE_MS_MIN) return;
+  throw new BrokerError(
+    'invalid_request',
+    `A credential lives for ${CREDENTIAL_LIFE_MS_MIN / 1_000} seconds at least.`,
+    {
+      field: 'ttl_seconds',
+    },
+  );
 }
 
 /** Which task? A token of ours speaks for its own and for no other. */
@@ -210,7 +226,7 @@ async function commit(
       nowMs: parts.clock.now(),
       audit: record(parts, 'credential.issued', caller, recordOf({ ...draft, lease })),
     });
-    if (outcome.outcome === 'committed') return answer(draft, lease, issued);
+    if (outcome.outcome === 'committed') return answer(parts, draft, lease, issued);
     if (outcome.outcome === 'too_late') throw closed('it was made too late to be committed');
     if (outcome.outcome === 'not_live' && outcome.by === leaseId) {
       throw new BrokerError('conflict', 'It was revoked while it was made.', { reason: `${leaseId} is not pending` });
@@ -220,9 +236,12 @@ async function commit(
   throw keepsChanging();
 }
 
-function answer({ allowed }: Draft, lease: LeaseRecord, issued: Issued): SecretIssued {
+function answer(parts: Parts, { allowed }: Draft, lease: LeaseRecord, issued: Issued): SecretIssued {
+  const lifeMs = lease.expiresAtMs - parts.clock.now();
+  if (lifeMs < LIFE_MS_MIN) throw closed('making it took nearly all of its life');
   return {
     leaseId: lease.id,
+    lifeMs,
     taskId: lease.taskId as string,
     expiresAtMs: lease.expiresAtMs,
     renewable: issued.renewable,

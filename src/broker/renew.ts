@@ -16,6 +16,8 @@ import { checkTasks } from './spoken-for.js';
 export interface Renewed {
   leaseId: string;
   expiresAtMs: EpochMs;
+  /** What is left of it now: a second at least. */
+  lifeMs: number;
   renewable: boolean;
 }
 
@@ -27,7 +29,12 @@ interface Draft {
 }
 
 const READS_MAX = 3;
+const LIFE_MS_MIN = 1_000;
 const REACH_MS = 1_000;
+/** What is not decided and committed by then is not renewed. */
+const DECIDE_MS = 4_000;
+/** For writing down what the backend gave, and for the answer. */
+const WRITE_MS = 1_000;
 
 /**
  * Longer life for a credential, decided anew like an issue: who → read → may they → commit → act. The lease has its new end before the backend
@@ -39,32 +46,48 @@ export async function renew(
   { lease: id, incrementMs }: { lease: string; incrementMs?: number },
 ): Promise<Renewed> {
   return recordingRefusals(parts, caller, { action: 'renew', lease: id }, () =>
-    oneAtATime(parts, caller, id, () => renewOnce(parts, caller, id, incrementMs)),
+    oneAtATime(parts, caller, id, (decideByMs) => renewOnce(parts, caller, id, { incrementMs, decideByMs })),
   );
 }
 
-/** Two renewals side by side could take back what the other one has promised: of one lease there is one at a time. */
-async function oneAtATime<Done>(parts: Parts, caller: Caller, id: string, act: () => Promise<Done>): Promise<Done> {
+/**
+ * Two renewals side by side could take back what the other one has promised: of one lease there is one at a time. A turn is as long as a renewal
+ * can take, so that of a broker that died the next one waits for no longer than that.
+ */
+async function oneAtATime<Done>(
+  parts: Parts,
+  caller: Caller,
+  id: string,
+  act: (decideByMs: EpochMs) => Promise<Done>,
+): Promise<Done> {
   // Nobody takes the turn of a lease that is not theirs to renew.
-  await reachLease(parts, caller, id);
+  const { lease } = await reachLease(parts, caller, id);
+  const backendMs = parts.backends.get(lease.backend ?? '')?.bounds.issueTimeoutMs ?? 0;
   const turn = `renew:${id}`;
-  const { outcome } = await parts.replayGuard.claim(turn, 'turn', parts.clock.now());
+  const nowMs = parts.clock.now();
+  const { outcome } = await parts.replayGuard.claim(turn, 'turn', nowMs, DECIDE_MS + backendMs + WRITE_MS);
   if (outcome !== 'new') {
     throw new BrokerError('unavailable', 'Another renewal of this lease is under way.', { retryAfterSeconds: 1 });
   }
   try {
-    return await act();
+    return await act(nowMs + DECIDE_MS);
   } finally {
     await parts.replayGuard.release(turn).catch(() => {});
   }
 }
 
-async function renewOnce(parts: Parts, caller: Caller, id: string, incrementMs: number | undefined): Promise<Renewed> {
+async function renewOnce(
+  parts: Parts,
+  caller: Caller,
+  id: string,
+  { incrementMs, decideByMs }: { incrementMs: number | undefined; decideByMs: EpochMs },
+): Promise<Renewed> {
   for (let reads = 0; reads < READS_MAX; reads++) {
     const draft = await decide(parts, caller, id, incrementMs);
     const { lease, expiresAtMs } = draft;
     // It lives as long already. Nobody is shortened by asking for more.
-    if (expiresAtMs <= lease.expiresAtMs) return { leaseId: id, expiresAtMs: lease.expiresAtMs, renewable: true };
+    if (expiresAtMs <= lease.expiresAtMs) return answer(parts, lease, lease.expiresAtMs);
+    if (parts.clock.now() >= decideByMs) break;
     const outcome = await setEnd(parts, caller, draft, expiresAtMs);
     if (outcome.outcome === 'committed') return prolong(parts, caller, draft);
     if (outcome.outcome !== 'stale') throw notLive('lease');
@@ -156,7 +179,7 @@ async function prolong(parts: Parts, caller: Caller, draft: Draft): Promise<Rene
     const { signal } = new AbortController();
     const granted = await renewable(allowed.backend).renew(credentialOf({ lease, ...kept }), expiresAtMs, signal);
     if (granted.expiresAtMs < expiresAtMs) await setEnd(parts, caller, draft, granted.expiresAtMs).catch(() => {});
-    return { leaseId: lease.id, expiresAtMs: Math.min(granted.expiresAtMs, expiresAtMs), renewable: true };
+    return answer(parts, lease, Math.min(granted.expiresAtMs, expiresAtMs));
   } catch (error) {
     // Unless it is sure that nothing was done, it may live that long: then the lease goes on saying so.
     if (error instanceof BackendProblem && error.isSure) {
@@ -164,6 +187,13 @@ async function prolong(parts: Parts, caller: Caller, draft: Draft): Promise<Rene
     }
     throw error instanceof BackendProblem ? closed(`${error.kind}: ${error.message}`) : error;
   }
+}
+
+/** Holders are told whole seconds, never more than is true, and never none. */
+function answer(parts: Parts, { id }: LeaseRecord, expiresAtMs: EpochMs): Renewed {
+  const lifeMs = expiresAtMs - parts.clock.now();
+  if (lifeMs < LIFE_MS_MIN) throw notLive('expired');
+  return { leaseId: id, expiresAtMs, lifeMs, renewable: true };
 }
 
 function renewable(backend: Backend): Renewable {

@@ -2,8 +2,7 @@ import type { Cell } from './cell.js';
 import type { ReplayGuard } from './stores.js';
 
 const DAY_MS = 86_400_000;
-/** A claim whose owner died is free again after this. */
-const CLAIM_MS = 60_000;
+const HOLD_MS = 60_000;
 
 /** Things that may happen once. Each is one command on one key; when Redis does not answer, nothing happens. */
 export function redisReplayGuard({ line, keys, encryption }: Cell): ReplayGuard {
@@ -14,9 +13,9 @@ export function redisReplayGuard({ line, keys, encryption }: Cell): ReplayGuard 
       return answer === 'OK';
     },
 
-    claim: async (key, bodyDigest) => {
+    claim: async (key, bodyDigest, _nowMs, holdMs = HOLD_MS) => {
       const own = `${bodyDigest}|`;
-      const there = await line.ask((client) => client.set(keys.idempotency(key), own, 'PX', CLAIM_MS, 'NX', 'GET'));
+      const there = await line.ask((client) => client.set(keys.idempotency(key), own, 'PX', holdMs, 'NX', 'GET'));
       if (there === null) return { outcome: 'new' };
       const bar = there.indexOf('|');
       if (there.slice(0, bar) !== bodyDigest) return { outcome: 'other_body' };

@@ -160,6 +160,38 @@ describe('renewals side by side', () => {
   });
 });
 
+describe('a renewal whose broker dies', () => {
+  it('leaves its turn to the next one after as long as a renewal can take, and not before', async () => {
+    const id = await issued(300_000);
+    clock.advance(5_000);
+    const { renewLease } = world.ledger;
+    world.ledger.renewLease = () => new Promise(() => {});
+    void renew(world, agentOf(world), { lease: id, incrementMs: 400_000 });
+    await new Promise(setImmediate);
+    world.ledger.renewLease = renewLease;
+    const again = () => refused(renew(world, agentOf(world), { lease: id, incrementMs: 400_000 }));
+    expect(await again()).toBe('unavailable');
+    clock.advance(6_000);
+    expect(await again()).toBe('unavailable');
+    clock.advance(1_001);
+    expect(await again()).toBe('not refused');
+  });
+
+  it('one that is decided too late is not committed: the turn may be another’s already', async () => {
+    const id = await issued(300_000);
+    clock.advance(5_000);
+    const { read } = world.ledger;
+    world.ledger.read = async (query) => {
+      const reading = await read.call(world.ledger, query);
+      clock.advance(4_000);
+      return reading;
+    };
+    const before = world.lease(id).expiresAtMs;
+    expect(await refused(renew(world, agentOf(world), { lease: id, incrementMs: 400_000 }))).toBe('unavailable');
+    expect([world.lease(id).expiresAtMs, backend.expiryOf(id)]).toEqual([before, before]);
+  });
+});
+
 describe('give back', () => {
   it('a holder ends its own lease, and the backend confirms it', async () => {
     const id = await issued();

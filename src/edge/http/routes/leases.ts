@@ -54,7 +54,7 @@ export const leases: readonly Route[] = [
       200: z.strictObject({
         request_id: z.string(),
         lease_id: z.string(),
-        lease_duration: z.int().meta({ description: 'Seconds' }),
+        lease_duration: z.int().positive().meta({ description: 'Seconds' }),
         renewable: z.boolean(),
       }),
     },
@@ -69,7 +69,7 @@ export const leases: readonly Route[] = [
         body: {
           request_id: requestId,
           lease_id: renewed.leaseId,
-          lease_duration: seconds(renewed.expiresAtMs - parts.clock.now()),
+          lease_duration: seconds(renewed.lifeMs),
           renewable: renewed.renewable,
         },
       };

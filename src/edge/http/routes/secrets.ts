@@ -23,7 +23,7 @@ export const secrets: readonly Route[] = [
         task: taskName.optional().meta({ description: 'Absent only with a token of the task' }),
         ttl_seconds: durationSeconds
           .optional()
-          .meta({ description: 'At most as long as policy, secret and task allow' }),
+          .meta({ description: '5 at least; at most as long as policy, secret and task allow' }),
       }),
       { optional: true },
     ),
@@ -31,7 +31,7 @@ export const secrets: readonly Route[] = [
       200: z.strictObject({
         request_id: z.string(),
         lease_id: z.string(),
-        lease_duration: z.int().meta({ description: 'Seconds' }),
+        lease_duration: z.int().positive().meta({ description: 'Seconds' }),
         renewable: z.boolean(),
         data: z.record(z.string(), z.union([z.string(), z.number()])).meta({ description: 'The secret, by field' }),
         warnings: texts.optional(),
@@ -69,7 +69,7 @@ export const secrets: readonly Route[] = [
         body: defined({
           request_id: requestId,
           lease_id: issued.leaseId,
-          lease_duration: seconds(issued.expiresAtMs - parts.clock.now()),
+          lease_duration: seconds(issued.lifeMs),
           renewable: issued.renewable,
           data: issued.data.expose(),
           warnings: issued.warnings.length > 0 ? issued.warnings : undefined,
