@@ -1,5 +1,7 @@
-import { rmSync, writeFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import type { SecretData } from '../../core/credential.js';
+import { LeftBehind } from './left-behind.js';
 import { UsageError } from './output.js';
 
 /** Where one secret, or one field of it, is put for a command: environment variables, or a file that is removed when the command is done. */
@@ -40,7 +42,12 @@ export function readTarget(text: string): Target {
 /** Puts the values in their places. Returns the variables for the command; `clear` removes the files that were written. */
 export class HandOver {
   readonly variables: Record<string, string> = {};
-  readonly #files: string[] = [];
+  readonly #files: { path: string; forget: () => void }[] = [];
+  readonly #leftBehind: LeftBehind;
+
+  constructor(leftBehind = new LeftBehind()) {
+    this.#leftBehind = leftBehind;
+  }
 
   put({ secret, field, to }: Target, data: SecretData): void {
     const chosen = field === undefined ? data : one(secret, field, data);
@@ -49,7 +56,10 @@ export class HandOver {
   }
 
   clear(): void {
-    for (const path of this.#files.splice(0)) rmSync(path, { force: true });
+    for (const { path, forget } of this.#files.splice(0)) {
+      rmSync(path, { force: true });
+      forget();
+    }
   }
 
   #set(name: string, chosen: SecretData | string | number): void {
@@ -68,17 +78,36 @@ export class HandOver {
     this.variables[name] = String(value);
   }
 
-  /** Never over something that is there, a link included. */
-  #write(path: string, text: string): void {
-    try {
-      writeFileSync(path, text, { flag: 'wx', mode: 0o600 });
-    } catch (error) {
+  /** Never over something that is there, a link included. Noted before it holds anything: should we be killed, the next run removes it. */
+  #write(target: string, text: string): void {
+    const path = resolve(target);
+    const failed = (error: unknown, what: string) => {
       const { code } = error as NodeJS.ErrnoException;
-      throw new UsageError(
-        `--secret: ${path} ${code === 'EEXIST' ? 'is there already' : `cannot be written (${code})`}.`,
-      );
+      return new UsageError(`--secret: ${target} ${code === 'EEXIST' ? 'is there already' : `${what} (${code})`}.`);
+    };
+    let file: number;
+    try {
+      file = openSync(path, 'wx', 0o600);
+    } catch (error) {
+      throw failed(error, 'cannot be written');
     }
-    this.#files.push(path);
+    try {
+      this.#files.push({ path, forget: this.#noted(path, file, failed) });
+      writeFileSync(file, text);
+    } catch (error) {
+      throw error instanceof UsageError ? error : failed(error, 'cannot be written');
+    } finally {
+      closeSync(file);
+    }
+  }
+
+  #noted(path: string, file: number, failed: (error: unknown, what: string) => UsageError): () => void {
+    try {
+      return this.#leftBehind.note(path, fstatSync(file, { bigint: true }));
+    } catch (error) {
+      rmSync(path, { force: true });
+      throw failed(error, 'cannot be noted to be removed again; XDG_STATE_HOME has to be a folder of yours');
+    }
   }
 }
 

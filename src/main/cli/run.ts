@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import type { Mayfly, Task, TaskSecret } from '../../client/mayfly.js';
 import { collect, connect, spiffeIdOf } from './connection.js';
 import { HandOver, readTarget, type Target } from './hand-over.js';
+import { LeftBehind } from './left-behind.js';
 import { type OutputFlags, report, say, UsageError } from './output.js';
 import { pairsOf, secondsOf } from './task.js';
 
@@ -28,7 +29,8 @@ const REVOKED_EXIT_CODE = 3;
 
 /**
  * `mayfly run`: a command with secrets for as long as it runs. A task that is opened here has a heartbeat and ends with its silence, and in a
- * task that is joined the credentials are short and renewed: whatever becomes of this process, nothing stays.
+ * task that is joined the credentials are short and renewed: whatever becomes of this process, nothing stays. A file that it leaves when it is
+ * killed is removed by the next run.
  */
 export function runCommand(): Command {
   return new Command('run')
@@ -46,6 +48,7 @@ export function runCommand(): Command {
     .action(async (words: string[], _: unknown, command: Command) => {
       const flags = command.optsWithGlobals<RunFlags>();
       const targets = (flags.secret ?? []).map(readTarget);
+      for (const path of new LeftBehind().clear()) say(`Removed ${path}, which a run that was killed had left.`);
       const { mayfly } = await connect(flags);
       process.exitCode = await runIn(mayfly, words, flags, targets);
     });

@@ -1,7 +1,17 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { HandOver, readTarget } from '../../../../src/main/cli/hand-over.js';
+import { LeftBehind } from '../../../../src/main/cli/left-behind.js';
 import { UsageError } from '../../../../src/main/cli/output.js';
 
 const DATA = { host: 'db.example', port: 5432, username: 'u', password: 'p\'"$x' };
@@ -12,8 +22,11 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
+const notes = () => join(folder, 'state', 'notes');
+const leftBehind = () => new LeftBehind(notes());
+
 function handedOver(data: Record<string, string | number>, ...targets: string[]): HandOver {
-  const handOver = new HandOver();
+  const handOver = new HandOver(leftBehind());
   for (const target of targets) handOver.put(readTarget(target), data);
   return handOver;
 }
@@ -85,7 +98,7 @@ describe('a secret', () => {
     const [there, link] = [join(folder, 'there'), join(folder, 'link')];
     writeFileSync(there, 'mine');
     symlinkSync(join(folder, 'elsewhere'), link);
-    const handOver = new HandOver();
+    const handOver = new HandOver(leftBehind());
     for (const path of [there, link]) {
       expect(() => handOver.put(readTarget(`orders-db=${path}`), DATA)).toThrow('is there already');
     }
@@ -97,5 +110,58 @@ describe('a secret', () => {
   it('whose folder is missing is one clear line without its value', () => {
     const attempt = () => handedOver(DATA, `orders-db=${folder}/missing/db`);
     expect(attempt).toThrow('cannot be written (ENOENT)');
+  });
+});
+
+describe('a file of a process that was killed', () => {
+  const path = () => join(folder, 'db.json');
+  /** As if another process had written it, which is gone: the notes say so. */
+  const killed = (more: Record<string, unknown> = {}) => {
+    handedOver(DATA, `orders-db=${path()}`);
+    for (const name of readdirSync(notes())) {
+      const place = join(notes(), name);
+      writeFileSync(place, JSON.stringify({ ...JSON.parse(readFileSync(place, 'utf8')), process: 'gone', ...more }));
+    }
+  };
+
+  it('is removed by the next one, which may then use the same path', () => {
+    killed();
+    expect(leftBehind().clear()).toEqual([path()]);
+    expect([existsSync(path()), readdirSync(notes())]).toEqual([false, []]);
+    handedOver(DATA, `orders-db=${path()}`).clear();
+  });
+
+  it('is noted before it holds anything, without its secret, where only its user can look', () => {
+    killed();
+    const [name] = readdirSync(notes());
+    const note = readFileSync(join(notes(), String(name)), 'utf8');
+    for (const value of Object.values(DATA)) expect(note).not.toContain(`"${value}"`);
+    expect([statSync(notes()).mode & 0o777, statSync(join(notes(), String(name))).mode & 0o777]).toEqual([
+      0o700, 0o600,
+    ]);
+  });
+
+  it('stays while its process lives, and on another machine', () => {
+    const handOver = handedOver(DATA, `orders-db=${path()}`);
+    expect(leftBehind().clear()).toEqual([]);
+    handOver.clear();
+    killed({ host: 'another' });
+    expect(leftBehind().clear()).toEqual([]);
+    expect(existsSync(path())).toBe(true);
+  });
+
+  it('that somebody has put in its place since is theirs', () => {
+    killed();
+    rmSync(path());
+    writeFileSync(join(folder, 'takes the number of the removed one'), '');
+    writeFileSync(path(), 'mine');
+    expect(leftBehind().clear()).toEqual([]);
+    expect([readFileSync(path(), 'utf8'), readdirSync(notes())]).toEqual(['mine', []]);
+  });
+
+  it('that cannot be noted is not written', () => {
+    writeFileSync(join(folder, 'state'), 'no folder');
+    expect(() => handedOver(DATA, `orders-db=${path()}`)).toThrow('cannot be noted to be removed again');
+    expect(existsSync(path())).toBe(false);
   });
 });
