@@ -66,6 +66,10 @@ function secretLines(parts: Parts): HealthLine[] {
   return [...new Set(status.map(({ backend }) => backend))].map((backend) => {
     const own = status.filter((one) => one.backend === backend);
     const closed = own.filter(({ problem }) => problem !== undefined);
+    const isAbsent = parts.backends.get(backend) === undefined;
+    const advice = isAbsent
+      ? `Configure backends.${backend} where they are wanted.`
+      : closed.length > 0 && `mayfly backend check ${backend}`;
     return {
       name: `secrets of ${backend}`,
       ok: closed.length === 0,
@@ -73,7 +77,8 @@ function secretLines(parts: Parts): HealthLine[] {
         closed.length === 0
           ? `${own.length} can be had`
           : closed.map(({ name, problem }) => `${name} cannot be had: ${problem}`).join('; '),
-      ...(closed.length > 0 && { advice: `mayfly backend check ${backend}` }),
+      ...(advice && { advice }),
+      ...(isAbsent && { absent: true as const }),
       optional: true,
     };
   });

@@ -308,5 +308,5 @@ export interface BundlePreviewReply {
 
 export interface HealthReply {
   grants_closed?: string;
-  checks: { name: string; ok: boolean; detail: string; advice?: string }[];
+  checks: { name: string; ok: boolean; detail: string; advice?: string; absent?: true }[];
 }

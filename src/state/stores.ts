@@ -618,6 +618,8 @@ export interface HealthLine {
   vital?: true;
   /** Everything but some secrets works without it. */
   optional?: true;
+  /** Nothing is broken: this broker was never given it. */
+  absent?: true;
 }
 
 /** What the store looks like, in numbers. */

@@ -116,22 +116,25 @@ export function recoverCommand(): Command {
     );
 }
 
-/** `mayfly doctor`: exit 0 when everything is green, 2 when not. */
+/** `mayfly doctor`: exit 0 when everything that is there is well, 2 when not. */
 export function doctorCommand(): Command {
   return new Command('doctor').description('is everything as it has to be?').action((_: unknown, command: Command) =>
     asked(command, async (mayfly, flags) => {
       const health = await mayfly.health();
-      const [ready] = [health.grants_closed === undefined];
+      const isOpen = health.grants_closed === undefined;
+      const isWell = isOpen && health.checks.every(({ ok, absent }) => ok || absent);
       if (flags.output === 'json' || flags.field !== undefined) show(health as unknown as Row, flags);
       else {
-        for (const { name, ok, detail, advice } of health.checks) {
-          process.stdout.write(
-            `${ok ? 'ok  ' : 'BAD '} ${name.padEnd(16)} ${detail}${advice === undefined ? '' : `  → ${advice}`}\n`,
-          );
+        for (const { name, ok, detail, advice, absent } of health.checks) {
+          const mark = ok ? 'ok  ' : absent ? 'none' : 'BAD ';
+          process.stdout.write(`${mark} ${name.padEnd(16)} ${detail}${advice === undefined ? '' : `  → ${advice}`}\n`);
         }
-        process.stdout.write(ready ? 'Grants are open.\n' : `Grants are closed: ${health.grants_closed}\n`);
+        process.stdout.write(isOpen ? 'Grants are open.\n' : `Grants are closed: ${health.grants_closed}\n`);
+        if (isWell && health.checks.some(({ absent }) => absent)) {
+          process.stdout.write('What is marked "none" was never set up here; everything else is well.\n');
+        }
       }
-      if (!ready || health.checks.some(({ ok }) => !ok)) process.exitCode = 2;
+      if (!isWell) process.exitCode = 2;
     }),
   );
 }

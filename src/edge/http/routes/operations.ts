@@ -65,7 +65,16 @@ export const operations: readonly Route[] = [
       200: z.strictObject({
         grants_closed: z.string().optional(),
         checks: z.array(
-          z.strictObject({ name: z.string(), ok: z.boolean(), detail: z.string(), advice: z.string().optional() }),
+          z.strictObject({
+            name: z.string(),
+            ok: z.boolean(),
+            detail: z.string(),
+            advice: z.string().optional(),
+            absent: z
+              .literal(true)
+              .optional()
+              .meta({ description: 'Nothing is broken: this broker was never given it' }),
+          }),
         ),
       }),
     },
