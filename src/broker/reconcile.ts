@@ -13,8 +13,8 @@ const PAGE = 500;
 const REACH_MS = 2_000;
 /** So many that are not where they should be are asked for one by one; the rest at the next turn. */
 const LOST_MAX = 200;
-/** After an intent's deadline and the time an issue takes, so much more. */
-const NAMELESS_GRACE_MS = 10_000;
+/** What was there for as long as an issue may take and so much more, before the list was begun, is no longer waited for by any intent. */
+const NAMELESS_GRACE_MS = 5_000;
 
 /**
  * What exists at a backend under our names minus what we know: revoked, whoever made it. What we believe alive and is not there: reported, and its
@@ -41,7 +41,7 @@ export async function reconcile(parts: Parts, backend: Backend, signal: AbortSig
     if (isKnown(lease)) {
       // The backend has given up on it; we have not.
       if (one.givenUp && lease?.state === 'revoking') hurry(parts, [lease]);
-    } else if (isOld(parts, backend, one)) {
+    } else if (await isOld(parts, backend, one, { startedAtMs, signal })) {
       await revokeOrphan(parts, backend, one, lease, signal);
       orphans += 1;
     }
@@ -127,10 +127,26 @@ function isKnown(lease: LeaseRecord | undefined): boolean {
   return lease !== undefined && lease.state !== 'revoked' && lease.state !== 'abandoned';
 }
 
-/** What has no name may belong to an intent that does not know it yet. */
-function isOld(parts: Parts, { bounds }: Backend, { leaseId, sinceMs }: Found): boolean {
+/**
+ * What has no name may belong to an intent that does not know it yet, until no commit can come any more. Its age is asked of the backend: what this process
+ * has seen before is another thing at each turn, which is any worker's.
+ */
+async function isOld(
+  parts: Parts,
+  { name, bounds }: Backend,
+  { leaseId, ageMs }: Found,
+  { startedAtMs, signal }: { startedAtMs: EpochMs; signal: AbortSignal },
+): Promise<boolean> {
   if (leaseId !== undefined) return true;
-  return sinceMs !== undefined && sinceMs + 2 * bounds.issueTimeoutMs + NAMELESS_GRACE_MS < parts.clock.now();
+  try {
+    const age = await ageMs?.(signal);
+    const sinceStartMs = parts.clock.now() - startedAtMs;
+    return age !== undefined && age - sinceStartMs > bounds.issueTimeoutMs + NAMELESS_GRACE_MS;
+  } catch (error) {
+    const problem = error instanceof Error ? error.message : 'unknown';
+    parts.observe({ event: 'reconcile.failed', level: 'warn', backend: name, problem });
+    return false;
+  }
 }
 
 async function revokeOrphan(

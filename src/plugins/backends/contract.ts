@@ -136,8 +136,11 @@ export type Confirmation =
 export interface Found {
   leaseId?: string;
   handle: Handle;
-  /** When this process saw it first; given with what has no name. */
-  sinceMs?: EpochMs;
+  /**
+   * How long it has been there, by the backend's own clock; undefined when it is gone. Given with what has no name, and asked only when it seems to be
+   * nobody's.
+   */
+  ageMs?(signal: AbortSignal): Promise<number | undefined>;
   /** Set when the backend itself has given up on revoking it. */
   givenUp?: boolean;
 }

@@ -106,7 +106,12 @@ export function guardBackend(backend: Backend, { clock, observe }: { clock: Cloc
           for await (const one of find.call(backend, signal)) all.push(one);
           return all;
         });
-        yield* found;
+        for (const { ageMs, ...one } of found) {
+          yield {
+            ...one,
+            ...(ageMs && { ageMs: (own) => bounded(revocations, bounds.revokeTimeoutMs, own, ageMs) }),
+          };
+        }
       },
     }),
     close: () => backend.close(),

@@ -393,6 +393,31 @@ describe('reconcile', () => {
     expect(backend.live()).toEqual([]);
   });
 
+  it.each([
+    ['younger than an issue may take is left to its intent', 6_000, true],
+    ['older than that is an orphan for the first worker that sees it', 8_000, false],
+    ['whose age is not known is left for now', undefined, true],
+  ])('what has no name and is %s', async (_, ageMs, stays) => {
+    const id = unknown();
+    backend.plant(id);
+    backend.find = async function* () {
+      yield { handle: backend.plan({ leaseId: id, settings: {} }), ageMs: async () => ageMs };
+    };
+    await turn();
+    expect(backend.live()).toEqual(stays ? [id] : []);
+  });
+
+  it('what has no name counts as old as it was when the list was begun', async () => {
+    const id = unknown();
+    backend.plant(id);
+    backend.find = async function* () {
+      clock.advance(5_000);
+      yield { handle: backend.plan({ leaseId: id, settings: {} }), ageMs: async () => 10_000 };
+    };
+    await turn();
+    expect(backend.live()).toEqual([id]);
+  });
+
   it('another cell that shares the backend keeps what it has', async () => {
     const theirs = newId('lse', 'b', clock.now());
     backend.plant(theirs);

@@ -71,7 +71,8 @@ function neededRights(settings: SecretSettings, tokenRole: string): [path: strin
   return rights;
 }
 
-const CANARY_TTL_SECONDS = 60;
+/** What a crash leaves of a canary ends by itself, as soon as any orphan has to. */
+const CANARY_TTL_SECONDS = 30;
 
 async function makeCanary(
   leases: VaultLeases,

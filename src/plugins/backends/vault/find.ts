@@ -16,7 +16,6 @@ export class Places {
   /** Those that this broker may not list: a secret that was declared wrong must not hide what is at the others. */
   readonly #closed = new Set<string>();
   readonly #names = new Map<string, { leaseId: string; sinceMs: EpochMs }>();
-  #since = new Map<string, EpochMs>();
 
   constructor(leases: VaultLeases, deps: { name: string; clock: Clock; observe: Observe }) {
     this.#leases = leases;
@@ -43,20 +42,18 @@ export class Places {
     const givenUp = new Set(
       this.#own.size > 0 ? await this.#permitted('sys/leases', () => this.#leases.givenUp(signal)) : [],
     );
-    const since = new Map<string, EpochMs>();
+    const there = new Set<string>();
     for (const place of this.#own) {
-      const here = new Set(await this.#permitted(place, () => this.#leases.list(place, signal)));
-      for (const id of givenUp) if (id.startsWith(`${place}/`)) here.add(id);
-      for (const id of here) since.set(id, this.#since.get(id) ?? nowMs);
+      for (const id of await this.#permitted(place, () => this.#leases.list(place, signal))) there.add(id);
+      for (const id of givenUp) if (id.startsWith(`${place}/`)) there.add(id);
     }
-    this.#since = since;
-    for (const [id, { sinceMs }] of this.#names) if (!since.has(id) && sinceMs < nowMs) this.#names.delete(id);
-    for (const [id, sinceMs] of since) {
+    for (const [id, { sinceMs }] of this.#names) if (!there.has(id) && sinceMs < nowMs) this.#names.delete(id);
+    for (const id of there) {
       const leaseId = this.#names.get(id)?.leaseId;
       yield {
         ...(leaseId !== undefined && { leaseId }),
         handle: { lease: id },
-        sinceMs,
+        ageMs: async (own) => (await this.#leases.lookUpLease(id, own))?.ageMs,
         ...(givenUp.has(id) && { givenUp: true }),
       };
     }

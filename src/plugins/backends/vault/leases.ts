@@ -39,7 +39,7 @@ const madeToken = z.object({
 
 const renewed = z.object({ auth: z.object({ lease_duration: z.int().min(0) }) });
 const renewedLease = z.object({ lease_duration: z.int().min(0), renewable: z.boolean() });
-const looked = z.object({ data: z.object({ issue_time: z.string(), ttl: z.int() }) });
+const looked = z.object({ data: z.object({ issue_time: z.string(), expire_time: z.string(), ttl: z.int() }) });
 const listed = z.object({ data: z.object({ keys: z.array(z.string()) }) });
 const irrevocable = z.object({ data: z.object({ leases: z.array(z.object({ lease_id: z.string() })).nullish() }) });
 
@@ -142,11 +142,17 @@ export class VaultLeases {
     });
   }
 
-  /** Undefined: no such lease, said by the Vault. */
-  async lookUpLease(id: string, signal: AbortSignal): Promise<{ issuedAtMs: number; ttlMs: number } | undefined> {
+  /** Undefined: no such lease, said by the Vault. `ageMs` is by the Vault's own clock, to a second. */
+  async lookUpLease(
+    id: string,
+    signal: AbortSignal,
+  ): Promise<{ issuedAtMs: number; ttlMs: number; ageMs: number } | undefined> {
     const call = { path: 'sys/leases/lookup', body: { lease_id: id }, signal, doing: 'look its lease up' };
     const found = await this.#unless(['invalid lease'], call, looked);
-    return found && { issuedAtMs: Date.parse(found.data.issue_time), ttlMs: found.data.ttl * 1000 };
+    if (found === undefined) return undefined;
+    const issuedAtMs = Date.parse(found.data.issue_time);
+    const ttlMs = found.data.ttl * 1000;
+    return { issuedAtMs, ttlMs, ageMs: Date.parse(found.data.expire_time) - ttlMs - issuedAtMs };
   }
 
   async isTokenThere(accessor: string, signal: AbortSignal): Promise<boolean> {

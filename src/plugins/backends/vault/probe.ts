@@ -25,7 +25,7 @@ export interface ProbeTls {
 /** The server's own words for "not with this name and password" (28P01) and "not you" (28000). */
 const REFUSED = new Set(['28P01', '28000']);
 
-const CONTROL_TTL_SECONDS = 60;
+const CONTROL_TTL_SECONDS = 30;
 
 /**
  * Logs in to PostgreSQL with the credential, and at the same time with one made for this moment by the same role: a server that refuses everybody proves nothing.
@@ -53,7 +53,9 @@ export async function probeDatabase(
   return { credential, control: control === 'accepted' ? 'accepted' : 'refused' };
 }
 
-/** A credential of nobody's lease, for as long as `use` takes. Should this process die, its token ends it within a minute. */
+/**
+ * A credential of nobody’s lease, for as long as `use` takes. Should this process die, its token ends it within half a minute: no orphan may live longer.
+ */
 export async function withControl<T>(
   leases: VaultLeases,
   { installation, place, role }: { installation: string; place: string; role: string },
