@@ -45,14 +45,39 @@ export interface Reply {
   body: any;
 }
 
-/** A real OpenBao of its own, in memory. */
-export interface Bao {
-  address: string;
-  port: number;
+/** What there is to say to an OpenBao as its root. */
+export interface BaoRoot {
   ask(method: string, path: string, body?: unknown, more?: { token?: string; namespace?: string }): Promise<Reply>;
   /** Throws unless it says 2xx. */
   set(path: string, body: unknown, namespace?: string): Promise<Reply>;
   policy(name: string, text: string, namespace?: string): Promise<void>;
+}
+
+export function rootOf(address: string, rootToken: () => string): BaoRoot {
+  const ask: BaoRoot['ask'] = async (method, path, body, { token = rootToken(), namespace } = {}) => {
+    const reply = await fetch(`${address}/v1/${path}`, {
+      method,
+      headers: { 'X-Vault-Token': token, ...(namespace !== undefined && { 'X-Vault-Namespace': namespace }) },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    });
+    const text = await reply.text();
+    return { status: reply.status, body: text === '' ? undefined : JSON.parse(text) };
+  };
+  const set: BaoRoot['set'] = async (path, body, namespace) => {
+    const reply = await ask('POST', path, body, { ...(namespace !== undefined && { namespace }) });
+    if (reply.status > 299) throw new Error(`${path}: ${reply.status} ${JSON.stringify(reply.body)}`);
+    return reply;
+  };
+  const policy: BaoRoot['policy'] = async (name, text, namespace) => {
+    await set(`sys/policies/acl/${name}`, { policy: text }, namespace);
+  };
+  return { ask, set, policy };
+}
+
+/** A real OpenBao of its own, in memory. */
+export interface Bao extends BaoRoot {
+  address: string;
+  port: number;
   seal(): Promise<void>;
   unseal(): Promise<void>;
   close(): void;
@@ -77,31 +102,15 @@ export async function startBao(more: string[] = []): Promise<Bao> {
   bao.stdout?.on('data', (chunk) => {
     said += chunk;
   });
-  const ask: Bao['ask'] = async (method, path, body, { token = ROOT, namespace } = {}) => {
-    const reply = await fetch(`${address}/v1/${path}`, {
-      method,
-      headers: { 'X-Vault-Token': token, ...(namespace !== undefined && { 'X-Vault-Namespace': namespace }) },
-      ...(body !== undefined && { body: JSON.stringify(body) }),
-    });
-    const text = await reply.text();
-    return { status: reply.status, body: text === '' ? undefined : JSON.parse(text) };
-  };
+  const root = rootOf(address, () => ROOT);
+  const { ask, set } = root;
   await eventually(async () => {
     if ((await ask('GET', 'sys/health')).status !== 200) throw new Error('not up yet');
   });
-  const set: Bao['set'] = async (path, body, namespace) => {
-    const reply = await ask('POST', path, body, { ...(namespace !== undefined && { namespace }) });
-    if (reply.status > 299) throw new Error(`${path}: ${reply.status} ${JSON.stringify(reply.body)}`);
-    return reply;
-  };
   return {
+    ...root,
     address,
     port,
-    ask,
-    set,
-    policy: async (name, text, namespace) => {
-      await set(`sys/policies/acl/${name}`, { policy: text }, namespace);
-    },
     seal: async () => {
       await set('sys/seal', {});
     },
@@ -193,7 +202,11 @@ export const REVOCATION = [
 ];
 
 /** The engine, the role `orders`, the token role `mayfly-orders` and both policies, as the documentation sets them up. */
-export async function setUpOrders(bao: Bao, database: Database, namespace?: string): Promise<void> {
+export async function setUpOrders(
+  bao: BaoRoot,
+  database: Pick<Database, 'superuser'> & { proxy: { port: number } },
+  namespace?: string,
+): Promise<void> {
   const { user, password } = database.superuser;
   await bao.set('sys/mounts/database', { type: 'database' }, namespace);
   await bao.set(
@@ -213,7 +226,7 @@ export async function setUpOrders(bao: Bao, database: Database, namespace?: stri
 }
 
 /** The settings of a secret of that role. */
-export const ordersOf = (database: Database) => ({
+export const ordersOf = (database: { proxy: { port: number } }) => ({
   engine: 'database',
   role: 'orders',
   token_role: 'mayfly-orders',
@@ -225,7 +238,7 @@ export const ordersOf = (database: Database) => ({
 
 /** A role of the database engine with a token role and a policy of its own. */
 export async function databaseRole(
-  bao: Bao,
+  bao: BaoRoot,
   role: string,
   more: Record<string, unknown> = {},
   namespace?: string,
@@ -246,7 +259,7 @@ export async function databaseRole(
 }
 
 export async function tokenRole(
-  bao: Bao,
+  bao: BaoRoot,
   name: string,
   policy: string,
   more: Record<string, unknown> = {},

@@ -1,5 +1,7 @@
 // `mayfly start` for tests that stand in its way: each call of the ledger and of a backend can be held, before it is made or after it was answered,
-// until the parent says go on. What happens to whom meanwhile is the parent's business. Run with an IPC channel: node held-process.mjs CONFIG ROLE
+// until the parent says go on. So can what is asked of a Vault inside such a call: `backend.issue: database/creds/orders`. What happens to whom meanwhile
+// is the parent's business. Run with an IPC channel: node held-process.mjs CONFIG ROLE
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { prepare } from '../../../scripts/prepare.mjs';
 
@@ -9,6 +11,7 @@ await import('../../../dist/plugins/policy/v8-flag.js');
 const { loadConfig, readRootKey, redisAddress } = await import('../../../dist/main/config.js');
 const { openOps } = await import('../../../dist/main/ops.js');
 const { readBundle } = await import('../../../dist/main/read-bundle.js');
+const { VaultClient } = await import('../../../dist/plugins/backends/vault/client.js');
 const { startBroker } = await import('../../../dist/main/server.js');
 const { logTo } = await import('../../../dist/main/telemetry.js');
 
@@ -36,13 +39,16 @@ async function gate(call, when, args) {
   });
 }
 
+/** The call of a ledger or a backend that we are in. */
+const inside = new AsyncLocalStorage();
+
 /** The same call, through a gate before and after. */
 function gated(call, target, method) {
   return async (...args) => {
     if (call === 'ledger.openIntent') process.send({ intended: args[0].lease.id });
     await gate(call, 'before', args);
     try {
-      return await method.apply(target, args);
+      return await inside.run({ call, args }, () => method.apply(target, args));
     } finally {
       await gate(call, 'after', args);
     }
@@ -68,11 +74,31 @@ function gateBackend(backend) {
   if (!find) return;
   backend.find = async function* (...args) {
     await gate('backend.find', 'before', args);
-    yield* find.apply(backend, args);
+    yield* await inside.run({ call: 'backend.find', args }, async () => {
+      const all = [];
+      for await (const one of find.apply(backend, args)) all.push(one);
+      return all;
+    });
     await gate('backend.find', 'after', args);
   };
 }
 
+function gateVaults() {
+  const { ask } = VaultClient.prototype;
+  VaultClient.prototype.ask = async function (question) {
+    const outer = inside.getStore();
+    if (!outer) return await ask.call(this, question);
+    const call = `${outer.call}: ${question.path}`;
+    await gate(call, 'before', outer.args);
+    try {
+      return await ask.call(this, question);
+    } finally {
+      await gate(call, 'after', outer.args);
+    }
+  };
+}
+
+gateVaults();
 const config = loadConfig({ file, env: {} });
 const ops = await openOps(config.ops);
 const log = logTo(config.log.level);

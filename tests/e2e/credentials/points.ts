@@ -3,7 +3,7 @@ import type pg from 'pg';
 import type { Fault } from '../../peers/fault-proxy.js';
 import { type Reply, until } from '../brokers.js';
 import { type GatedBroker, holdAny } from './gated-broker.js';
-import { type Scene, SECRET, type ServerName } from './scene.js';
+import { type Issued, POSTGRES, type Scene, SECRET, type ServerName } from './scene.js';
 
 /** Where something is made to go wrong, and what has to be true of the lease when everything has settled. */
 export interface Point {
@@ -116,26 +116,48 @@ export function atEnd(
   };
 }
 
-/** Something is at PostgreSQL that no lease knows, or is not there although its lease says so; held at that step of the reconciler, `fault` happens. */
+/** How a backend comes to have something else than the leases say. */
+export interface Oddities {
+  backend: string;
+  secret: string;
+  /** Something that no lease knows, made as for the lease `lease`; `about` is in every call that is about it. */
+  plant(scene: Scene, like: Issued): Promise<{ lease: string; about: string }>;
+  /** Somebody else takes a credential away. */
+  lose(scene: Scene, made: Issued): Promise<void>;
+}
+
+const AT_POSTGRES: Oddities = {
+  backend: POSTGRES,
+  secret: SECRET,
+  plant: async (scene, like) => {
+    const lease = await scene.plantOrphan(like);
+    return { lease, about: lease };
+  },
+  lose: (scene, made) => scene.lose(made),
+};
+
+/** Something is at the backend that no lease knows, or is not there although its lease says so; held at that step of the reconciler, `fault` happens. */
 export function atReconcile(
   what: string,
   [when, call]: [When, string],
   oddity: 'orphan' | 'lost',
   fault: (at: { scene: Scene; victim: GatedBroker; task: string; lease: string }) => Promise<void>,
   brokers: 1 | 2 = 1,
+  { backend, secret, plant, lose }: Oddities = AT_POSTGRES,
 ): Point {
   return {
     name: `reconcile: ${what} ${when} ${call}, with ${oddity === 'orphan' ? 'an orphan' : 'a credential lost'}`,
     brokers,
     async run(scene) {
       const task = await scene.openTask();
-      const made = await scene.issued(task, scene.actor);
-      const lease = oddity === 'orphan' ? await scene.plantOrphan(made) : made.lease;
+      const made = await scene.issued(task, scene.actor, secret);
+      const { lease, about } =
+        oddity === 'orphan' ? await plant(scene, made) : { lease: made.lease, about: made.lease };
       const session = oddity === 'orphan' ? undefined : await scene.logIn(made.reply);
-      const held = scene.holdAny(call, when, call === 'backend.find' ? [] : [lease]);
+      const held = scene.holdAny(call, when, call.startsWith('backend.find') ? [] : [about]);
       held.catch(() => undefined);
-      if (oddity === 'lost') await scene.lose(made);
-      const victim = await scene.reconcilingSoon(held);
+      if (oddity === 'lost') await lose(scene, made);
+      const victim = await scene.reconcilingSoon(held, backend);
       await fault({ scene, victim, task, lease });
       return {
         task,

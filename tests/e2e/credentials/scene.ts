@@ -16,7 +16,7 @@ import { GatedBroker, holdAny } from './gated-broker.js';
 import { Witness } from './witness.js';
 
 export const SECRET = 'orders-db';
-const POSTGRES = 'orders-postgres';
+export const POSTGRES = 'orders-postgres';
 const BACK_WITHIN_MS = 60_000;
 const FREE_TURN_EVERY_MS = 500;
 
@@ -26,7 +26,7 @@ export interface Extra {
   /** Declarations by name, as `config/secrets` has them. */
   secrets: Record<string, Record<string, unknown>>;
   /** The server behind them, and the proxy before it. */
-  server?: { proxy: FaultProxy; halt(): Promise<void>; resume(): Promise<void>; close(): void };
+  server?: { proxy: FaultProxy; halt(): Promise<void>; resume(): Promise<void>; close(): Promise<void> | void };
 }
 
 export type ServerName = 'postgres' | 'redis' | 'openbao';
@@ -221,8 +221,8 @@ export class Scene {
   }
 
   /** Somebody reconciles at the next look already, again and again until that has come true; left alone, everybody waits for the next turn. */
-  async reconcilingSoon<T>(come: Promise<T>): Promise<T> {
-    const turn = new Keys('mayfly', 'a').once(`reconcile:${POSTGRES}`);
+  async reconcilingSoon<T>(come: Promise<T>, backend = POSTGRES): Promise<T> {
+    const turn = new Keys('mayfly', 'a').once(`reconcile:${backend}`);
     const redis = new Redis(this.redis.url);
     redis.on('error', () => {});
     const freeing = setInterval(() => void redis.del(turn).catch(() => {}), FREE_TURN_EVERY_MS);
@@ -329,7 +329,7 @@ export class Scene {
     await this.redisProxy[Symbol.asyncDispose]();
     await this.postgresProxy[Symbol.asyncDispose]();
     await this.#server?.proxy[Symbol.asyncDispose]();
-    this.#server?.close();
+    await this.#server?.close();
     await this.postgres.stop();
     rmSync(this.#storesDir, { recursive: true, force: true });
   }

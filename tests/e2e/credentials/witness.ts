@@ -61,7 +61,11 @@ export class Witness {
 
   /** How long it existed after `sinceMs`, not counting the time in which nobody could do anything about it. */
   livedOnMs(leaseId: string, sinceMs: number): number {
-    const untilMs = this.seen(leaseId)?.lastMs ?? sinceMs;
+    return this.countedMs(sinceMs, this.seen(leaseId)?.lastMs ?? sinceMs);
+  }
+
+  /** From then to then, without the outages. */
+  countedMs(sinceMs: number, untilMs: number): number {
     const away = this.#outages.map((one) =>
       Math.max(0, Math.min(one.untilMs, untilMs) - Math.max(one.fromMs, sinceMs)),
     );
