@@ -6,6 +6,7 @@ import {
   accessorOf,
   type Bao,
   backendOf,
+  backendUnder,
   brokerToken,
   type Database,
   databaseRole,
@@ -14,45 +15,33 @@ import {
   INSTALLATION,
   issue,
   type Lease,
+  type OrdersWorld,
+  openOrders,
   orderOf,
-  ordersOf,
-  setUpOrders,
-  startBao,
-  startDatabase,
   type TestBackend,
   within,
 } from './vault-world.js';
 
 describeVault('a PostgreSQL user from the database engine of a real OpenBao', () => {
+  let world: OrdersWorld;
   let bao: Bao;
   let database: Database;
   let backend: TestBackend;
   let orders: Record<string, unknown>;
-  let tokenFile: string;
+  let newBackend: OrdersWorld['newBackend'];
 
   beforeAll(async () => {
-    [bao, database] = await Promise.all([startBao(), startDatabase()]);
-    await setUpOrders(bao, database);
-    tokenFile = (await brokerToken(bao)).file;
-    backend = newBackend();
-    orders = ordersOf(database);
+    world = await openOrders();
+    ({ bao, database, orders, newBackend } = world);
+    backend = world.newBackend();
   }, 60_000);
 
   afterAll(async () => {
     await backend?.close();
-    await database?.close();
-    bao?.close();
+    await world?.close();
   });
 
-  afterEach(async () => {
-    database.proxy.set('pass');
-    for (const prefix of ['database/creds', 'auth/token/create/mayfly-orders']) {
-      await bao.set(`sys/leases/revoke-prefix/${prefix}`, {});
-    }
-  });
-
-  const newBackend = (more: Record<string, unknown> = {}) =>
-    backendOf({ address: bao.address, auth: { method: 'token', token_file: tokenFile }, ...more });
+  afterEach(() => world.clear());
 
   const asLease = ({ handle }: Found): Lease => ({ leaseId: '', handle, expiresAtMs: 0, settings: {} });
 
@@ -146,10 +135,7 @@ describeVault('a PostgreSQL user from the database engine of a real OpenBao', ()
 
   it('ends when its lease at the OpenBao ends, though longer was ordered', async () => {
     await databaseRole(bao, 'brief', { default_ttl: '30s', max_ttl: '60s' });
-    const wide = backendOf({
-      address: bao.address,
-      auth: { method: 'token', token_file: (await brokerToken(bao, ['root'])).file },
-    });
+    const wide = await backendUnder(bao, ['root']);
     const { lease, issued } = await issue(wide, { ...orders, role: 'brief', token_role: 'mayfly-brief' });
     expect(issued.expiresAtMs - Date.now()).toBeLessThanOrEqual(30_000);
     expect(issued.expiresAtMs - Date.now()).toBeGreaterThan(20_000);

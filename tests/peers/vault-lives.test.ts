@@ -4,16 +4,15 @@ import {
   accessorOf,
   type Bao,
   backendOf,
+  backendUnder,
   brokerToken,
   type Database,
   databaseRole,
   describeVault,
   issue,
   type Lease,
-  ordersOf,
-  setUpOrders,
-  startBao,
-  startDatabase,
+  type OrdersWorld,
+  openOrders,
   type TestBackend,
   tokenRole,
   within,
@@ -21,31 +20,24 @@ import {
 
 /** Renewing, probing and checking a secret of a real OpenBao and a real PostgreSQL. */
 describeVault('a database secret of a real OpenBao', () => {
+  let world: OrdersWorld;
   let bao: Bao;
   let database: Database;
   let backend: TestBackend;
   let orders: Record<string, unknown>;
 
   beforeAll(async () => {
-    [bao, database] = await Promise.all([startBao(), startDatabase()]);
-    await setUpOrders(bao, database);
-    const { file } = await brokerToken(bao);
-    backend = backendOf({ address: bao.address, auth: { method: 'token', token_file: file } });
-    orders = ordersOf(database);
+    world = await openOrders();
+    ({ bao, database, orders } = world);
+    backend = world.newBackend();
   }, 60_000);
 
   afterAll(async () => {
     await backend?.close();
-    await database?.close();
-    bao?.close();
+    await world?.close();
   });
 
-  afterEach(async () => {
-    database.proxy.set('pass');
-    for (const prefix of ['database/creds', 'auth/token/create/mayfly-orders']) {
-      await bao.set(`sys/leases/revoke-prefix/${prefix}`, {});
-    }
-  });
+  afterEach(() => world.clear());
 
   const validUntilMs = async (username: unknown) => {
     const [row = {}] = await database.query('select rolvaliduntil from pg_roles where rolname = $1', [username]);
@@ -88,10 +80,7 @@ describeVault('a database secret of a real OpenBao', () => {
     });
 
     it('ends no later than its token, where the token role sets a longest life', async () => {
-      const root = backendOf({
-        address: bao.address,
-        auth: { method: 'token', token_file: (await brokerToken(bao, ['root'])).file },
-      });
+      const root = await backendUnder(bao, ['root']);
       const policy = 'path "database/creds/orders" { capabilities = ["read"] }';
       await tokenRole(bao, 'capped', policy, { token_explicit_max_ttl: 300 });
       const { lease } = await issue(root, { ...orders, token_role: 'capped' }, { ttlMs: 60_000 });
@@ -178,8 +167,7 @@ describeVault('a database secret of a real OpenBao', () => {
       await by.check({ name: 'orders-db', settings: by.secretSettings.parse(settings) }, within());
 
     const wide = async () => {
-      const { file } = await brokerToken(bao, ['root']);
-      return backendOf({ address: bao.address, auth: { method: 'token', token_file: file } });
+      return await backendUnder(bao, ['root']);
     };
 
     it('has nothing wrong as the documentation sets it up, and leaves nothing behind', async () => {
@@ -199,8 +187,7 @@ describeVault('a database secret of a real OpenBao', () => {
         'lacking',
         `${(await bao.ask('GET', 'sys/policies/acl/mayfly-broker')).body.data.policy}\npath "${path}" { capabilities = ["deny"] }`,
       );
-      const { file } = await brokerToken(bao, ['lacking']);
-      const other = backendOf({ address: bao.address, auth: { method: 'token', token_file: file } });
+      const other = await backendUnder(bao, ['lacking']);
       expect(await check(orders, other)).toEqual([expect.stringContaining(said)]);
       await other.close();
     });

@@ -310,6 +310,47 @@ export async function brokerToken(
   return { file, accessor: reply.body.auth.accessor };
 }
 
+/** A backend that logs in with such a token. */
+export async function backendUnder(bao: Bao, policies?: string[]): Promise<TestBackend> {
+  const { file } = await brokerToken(bao, policies);
+  return backendOf({ address: bao.address, auth: { method: 'token', token_file: file } });
+}
+
+/** An OpenBao and a PostgreSQL with the secret `orders`, and a broker's token for it. */
+export interface OrdersWorld {
+  bao: Bao;
+  database: Database;
+  /** The settings of the secret. */
+  orders: Record<string, unknown>;
+  newBackend(more?: Record<string, unknown>): TestBackend;
+  /** Between tests: nothing that was issued is left, and the database can be reached. */
+  clear(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export async function openOrders(): Promise<OrdersWorld> {
+  const [bao, database] = await Promise.all([startBao(), startDatabase()]);
+  await setUpOrders(bao, database);
+  const { file } = await brokerToken(bao);
+  return {
+    bao,
+    database,
+    orders: ordersOf(database),
+    newBackend: (more = {}) =>
+      backendOf({ address: bao.address, auth: { method: 'token', token_file: file }, ...more }),
+    async clear() {
+      database.proxy.set('pass');
+      for (const prefix of ['database/creds', 'auth/token/create/mayfly-orders']) {
+        await bao.set(`sys/leases/revoke-prefix/${prefix}`, {});
+      }
+    },
+    async close() {
+      await database.close();
+      bao.close();
+    },
+  };
+}
+
 export const within = (ms = 5_000) => AbortSignal.timeout(ms);
 
 export interface Lease extends Credential {
