@@ -1,18 +1,17 @@
 // Load from a process of its own, through what a balancer does: it asks each broker's readiness often, sends requests only to those that are ready,
 // and tries another one when a connection cannot be made. A 503 that says when to come again is counted, for the test to ask the broker why. Anything
 // else that goes wrong with a request is a failure.
-//   node load.mjs TARGETS_FILE   (JSON: brokers {url, opsUrl}, requests {form}, feedToken, callers)
+//   node load.mjs TARGETS_FILE   (JSON: brokers {url, opsUrl}, requests {path, headers, body}, feedToken, callers, pauseMs)
 // Runs until its input ends, then prints what came of it as JSON.
 import { readFileSync } from 'node:fs';
 import { Agent, get, request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 
 const READY_EVERY_MS = 50;
-/** Between two requests of one caller: what is tested is the leaving, not how much a machine can bear. */
-const PAUSE_MS = 10;
 const file = process.argv[2];
 const read = () => JSON.parse(readFileSync(file, 'utf8'));
-const { forms, feedToken, callers } = read();
+// `pauseMs` between two requests of one caller: what is tested is the leaving, not how much a machine can bear.
+const { requests, feedToken, callers, pauseMs } = read();
 const agent = new Agent({ keepAlive: true, maxSockets: 64 });
 const done = {
   granted: 0,
@@ -58,12 +57,12 @@ function isReady({ opsUrl }) {
   });
 }
 
-function post(url, form) {
+function post(url, { path, headers, body }) {
   return new Promise((resolve) => {
-    const sent = request(`${url}/oauth2/token`, {
+    const sent = request(`${url}${path}`, {
       method: 'POST',
       agent,
-      headers: { 'content-type': 'application/x-www-form-urlencoded', 'content-length': Buffer.byteLength(form) },
+      headers: { ...headers, 'content-length': Buffer.byteLength(body) },
     });
     sent.on('response', (reply) => {
       let text = '';
@@ -74,7 +73,7 @@ function post(url, form) {
       reply.on('error', (error) => resolve({ error, reused: sent.reusedSocket }));
     });
     sent.on('error', (error) => resolve({ error, reused: sent.reusedSocket }));
-    sent.end(form);
+    sent.end(body);
   });
 }
 
@@ -85,7 +84,7 @@ async function call(number) {
       await delay(5);
       continue;
     }
-    const { status, text, retryAfter, error, reused } = await post(broker.url, forms[turn % forms.length]);
+    const { status, text, retryAfter, error, reused } = await post(broker.url, requests[turn % requests.length]);
     if (error?.code === 'ECONNREFUSED') {
       done.elsewhere += 1;
       ready = ready.filter((one) => one !== broker);
@@ -95,7 +94,7 @@ async function call(number) {
       done.leases.push(JSON.parse(text).lease_id);
     } else if (status === 503 && retryAfter) done.unavailable += 1;
     else done.failed.push(`${status} ${text.slice(0, 200)}`);
-    await delay(PAUSE_MS);
+    await delay(pauseMs);
   }
 }
 
