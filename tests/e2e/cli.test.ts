@@ -157,6 +157,20 @@ describe('the command line next to a development broker', () => {
       expect((await verify(`${token}x`)).code).toBe(3);
     });
 
+    it('nothing but the conventional 141 when the reader of the output has left', async () => {
+      const child = spawn(process.execPath, [BIN, 'task', 'ls'], {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        env: { ...process.env, MAYFLY_DATA: data },
+      });
+      child.stdout.destroy();
+      let err = '';
+      child.stderr.on('data', (chunk: Buffer) => {
+        err += chunk.toString();
+      });
+      const [code] = (await once(child, 'close')) as [number];
+      expect([code, err]).toEqual([141, '']);
+    });
+
     it('4 when a human has to approve first', async () => {
       const waiting: Server = createServer((_request, response) => {
         response.writeHead(400, { 'content-type': 'application/json' });

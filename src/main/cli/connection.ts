@@ -76,11 +76,6 @@ function fileIdentity(): ClientIdentity | undefined {
   };
 }
 
-/** `/agent/x` in development is short for the whole SPIFFE ID. */
-export function spiffeIdOf(name: string): string {
-  return name.startsWith('/') ? `spiffe://dev.mayfly${name}` : name;
-}
-
 /** Commander collects a repeated option into a list. */
 export function collect(value: string, before: string[] = []): string[] {
   return [...before, value];

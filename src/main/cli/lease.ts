@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander';
 import type { Mayfly } from '../../client/mayfly.js';
+import { agentOption } from './agent-option.js';
 import { connect } from './connection.js';
 import { type OutputFlags, type Row, say, show } from './output.js';
 import { secondsOf } from './task.js';
@@ -28,7 +29,7 @@ export function leaseCommand(): Command {
     .command('ls')
     .description('live leases')
     .option('--task <task>', 'of a task and everything below it')
-    .option('--agent <id>', 'of an agent')
+    .addOption(agentOption('of an agent'))
     .addOption(new Option('--state <state>', 'stuck: not revoked after six attempts').choices(STATES))
     .option('--limit <n>', 'how many', '50')
     .action((_: unknown, command: Command) =>

@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import type { Mayfly } from '../../client/mayfly.js';
+import { agentOption } from './agent-option.js';
 import { connect } from './connection.js';
 import { type OutputFlags, type Row, say, show } from './output.js';
 
@@ -66,7 +67,7 @@ export function feedCommand(): Command {
 export function auditCommand(): Command {
   return new Command('audit')
     .description('the audit log, newest first')
-    .option('--agent <id>', 'records of an agent')
+    .addOption(agentOption('records of an agent'))
     .option('--task <task>', 'records of a task')
     .option('--lease <lease>', 'records of a lease')
     .option('--type <type>', 'records of a kind')

@@ -2,8 +2,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Command } from 'commander';
 import type { Mayfly, PreviewReply, RevocationReply } from '../../client/mayfly.js';
 import { SELECTOR_MEMBERS, type Selector } from '../../core/selector.js';
+import { spiffeIdOf } from './agent-option.js';
 import { askPerson } from './ask-person.js';
-import { connect, spiffeIdOf } from './connection.js';
+import { connect } from './connection.js';
 import { type OutputFlags, type Row, say, show, UsageError } from './output.js';
 import { secondsOf } from './task.js';
 

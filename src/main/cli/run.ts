@@ -3,7 +3,8 @@ import { constants } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Command } from 'commander';
 import type { Mayfly, Task, TaskSecret } from '../../client/mayfly.js';
-import { collect, connect, spiffeIdOf } from './connection.js';
+import { agentsOption } from './agent-option.js';
+import { collect, connect } from './connection.js';
 import { HandOver, readTarget, type Target } from './hand-over.js';
 import { LeftBehind } from './left-behind.js';
 import { type OutputFlags, report, say, UsageError } from './output.js';
@@ -40,7 +41,7 @@ export function runCommand(): Command {
     .option('--type <type>', 'open a task of this type')
     .option('--param <name=value>', 'a parameter of the task', collect)
     .option('--purpose <text>', 'one line for whoever reads the record; default: the command')
-    .option('--agent <id>', 'an agent of the task; default: ourselves', collect)
+    .addOption(agentsOption('an agent of the task; default: ourselves'))
     .option('--ttl <duration>', 'longest life of a task that is opened here')
     .option('--heartbeat <duration>', 'a task that is opened here ends after this long without us', '15s')
     .option('--lease-ttl <duration>', 'life of each credential in a task that is joined; renewed at its half', '60s')
@@ -81,7 +82,7 @@ function open(mayfly: Mayfly, words: string[], flags: RunFlags): Promise<Task> {
   return mayfly.task({
     ...(flags.type !== undefined && { type: flags.type, params: pairsOf(flags.param, 'param') }),
     purpose: flags.purpose ?? `run ${words[0]}`,
-    ...(flags.agent && { agents: flags.agent.map(spiffeIdOf) }),
+    ...(flags.agent && { agents: flags.agent }),
     ...(flags.ttl !== undefined && { ttl: flags.ttl }),
     heartbeatSeconds: secondsOf(flags.heartbeat, 'heartbeat'),
     onSilence: 'end',

@@ -1,7 +1,8 @@
 import { Command } from 'commander';
 import type { Mayfly } from '../../client/mayfly.js';
 import { parseDurationMs } from '../../core/time.js';
-import { collect, connect, spiffeIdOf } from './connection.js';
+import { agentsOption } from './agent-option.js';
+import { collect, connect } from './connection.js';
 import { type OutputFlags, type Row, say, show, UsageError } from './output.js';
 
 type Flags = OutputFlags & { as?: string };
@@ -32,7 +33,7 @@ export function taskCommand(): Command {
     .option('--param <name=value>', 'a parameter; name:=json for other values than the type would read', collect)
     .option('--purpose <text>', 'one line for whoever reads the record')
     .option('--ref <ref>', 'your own id for it; repeating brings the same task')
-    .option('--agent <id>', 'an agent of the task (SPIFFE ID, or /path in development)', collect)
+    .addOption(agentsOption('an agent of the task'))
     .option('--tool <name>', 'narrow the tools', collect)
     .option('--resource <uri>', 'narrow the resources', collect)
     .option('--context <name=value>', 'a context key', collect)
@@ -105,7 +106,7 @@ async function start(_: unknown, command: Command): Promise<void> {
     params,
     purpose: flags.purpose ?? [flags.type ?? 'by hand', ...(flags.param ?? [])].join(' '),
     ...(flags.ref !== undefined && { ref: flags.ref }),
-    agents: (flags.agent ?? []).map(spiffeIdOf),
+    agents: flags.agent ?? [],
     ...(Object.keys(scope).length > 0 && { scope }),
     context: pairsOf(flags.context, 'context'),
     ...(flags.ttl !== undefined && { ttl_seconds: secondsOf(flags.ttl, 'ttl') }),

@@ -1,0 +1,16 @@
+import { Option } from 'commander';
+
+/** `/agent/x` in development is short for the whole SPIFFE ID. Whatever names an identity on the command line is read by this. */
+export function spiffeIdOf(name: string): string {
+  return name.startsWith('/') ? `spiffe://dev.mayfly${name}` : name;
+}
+
+/** `--agent`, in full or in short; the action gets the SPIFFE ID. */
+export function agentOption(description: string): Option {
+  return new Option('--agent <id>', `${description} (SPIFFE ID, or /path in development)`).argParser(spiffeIdOf);
+}
+
+/** `--agent`, as often as there are agents. */
+export function agentsOption(description: string): Option {
+  return agentOption(description).argParser((name: string, before: string[] = []) => [...before, spiffeIdOf(name)]);
+}

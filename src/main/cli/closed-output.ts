@@ -1,0 +1,31 @@
+interface Talking {
+  stdout: NodeJS.EventEmitter;
+  stderr: NodeJS.EventEmitter;
+  /** Called once, when the reader of standard output has left. */
+  end: () => void;
+}
+
+/** As the shell counts a program that SIGPIPE ended. */
+const SIGPIPE_EXIT_CODE = 141;
+
+/**
+ * Whoever reads standard output may leave (`mayfly why … | head -1`): what is left to say is dropped, without a word. A closed standard error
+ * ends nothing: a stop goes on although nobody hears of its progress.
+ */
+export function endWithReader({ stdout, stderr, end }: Talking): void {
+  let isEnding = false;
+  stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    if (!isEnding) end();
+    isEnding = true;
+  });
+  stderr.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
+
+/** What runs until it is told to stop, and has things to put away, is told; anything else is done. */
+export function endProcess(): void {
+  if (process.listenerCount('SIGTERM') > 0) process.kill(process.pid, 'SIGTERM');
+  else process.exit(SIGPIPE_EXIT_CODE);
+}

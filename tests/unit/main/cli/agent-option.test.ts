@@ -1,0 +1,30 @@
+import { AtBroker } from './at-broker.js';
+
+const REFUNDS = 'spiffe://dev.mayfly/agent/refunds';
+
+describe('an agent in short, /agent/refunds, is the same agent as in full', () => {
+  let at: AtBroker;
+  beforeEach(async () => {
+    at = await AtBroker.open();
+  });
+  afterEach(() => at.close());
+
+  it.each([['/agent/refunds'], [REFUNDS]])('where records and leases are looked for: %s', async (name) => {
+    for (const words of [['audit'], ['lease', 'ls']]) {
+      const { code } = await at.mayfly(...words, '--agent', name);
+      expect([code, at.asked.at(-1)?.url.searchParams.get('agent')]).toEqual([0, REFUNDS]);
+    }
+  });
+
+  it('where a task is opened, once for each', async () => {
+    at.answer = () => ({ status: 201, body: { id: 'tsk_a_1' } });
+    await at.mayfly('task', 'start', '--agent', '/agent/refunds', '--agent', 'spiffe://other.example/x');
+    expect(at.asked.at(-1)?.body['agents']).toEqual([REFUNDS, 'spiffe://other.example/x']);
+  });
+
+  it('where something is stopped', async () => {
+    at.answer = () => ({ status: 403, body: { code: 'denied', detail: 'no' } });
+    await at.mayfly('stop', 'agent=/agent/refunds', '--reason', 'x', '--yes');
+    expect(at.asked.at(-1)?.body['selector']).toEqual({ agent: REFUNDS });
+  });
+});

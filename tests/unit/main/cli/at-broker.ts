@@ -1,0 +1,88 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { jest } from '@jest/globals';
+import { run } from '../../../../src/main/cli/program.js';
+
+export interface Asked {
+  method: string;
+  url: URL;
+  body: Record<string, unknown>;
+}
+
+type Answer = { status?: number; headers?: Record<string, string>; body: unknown };
+
+interface Ran {
+  code: number;
+  out: string;
+  err: string;
+}
+
+/** The command line, in this process, in front of a broker that answers as the test says. It acts as a workload with an SVID in a file. */
+export class AtBroker {
+  readonly asked: Asked[] = [];
+  answer: (asked: Asked) => Answer = () => ({ body: { items: [] } });
+  readonly #folder = mkdtempSync(join(tmpdir(), 'mayfly-cli-'));
+  readonly #server: Server;
+  readonly #before = { ...process.env };
+
+  private constructor(server: Server) {
+    this.#server = server;
+  }
+
+  static async open(): Promise<AtBroker> {
+    const server = createServer(async (request, response) => {
+      let text = '';
+      for await (const chunk of request) text += String(chunk);
+      const asked = {
+        method: request.method ?? '',
+        url: new URL(request.url ?? '/', 'http://broker'),
+        body: text === '' ? {} : JSON.parse(text),
+      };
+      at.asked.push(asked);
+      const { status = 200, headers, body } = at.answer(asked);
+      response.writeHead(status, { 'content-type': 'application/json', connection: 'close', ...headers });
+      response.end(JSON.stringify(body));
+    });
+    const at = new AtBroker(server);
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const svidFile = join(at.#folder, 'svid');
+    writeFileSync(svidFile, 'an.svid.x');
+    process.env['MAYFLY_ADDR'] = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    process.env['MAYFLY_JWT_SVID_FILE'] = svidFile;
+    return at;
+  }
+
+  async close(): Promise<void> {
+    process.env = this.#before;
+    rmSync(this.#folder, { recursive: true });
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  async mayfly(...args: string[]): Promise<Ran> {
+    return mayfly(...args);
+  }
+}
+
+/** One command line, and what it said. */
+export async function mayfly(...args: string[]): Promise<Ran> {
+  const said = { stdout: '', stderr: '' };
+  const spies = (['stdout', 'stderr'] as const).map((name) =>
+    jest.spyOn(process[name], 'write').mockImplementation((chunk) => {
+      said[name] += String(chunk);
+      return true;
+    }),
+  );
+  const codeBefore = process.exitCode;
+  process.exitCode = undefined;
+  try {
+    await run(['node', 'mayfly', ...args]);
+    return { code: Number(process.exitCode ?? 0), out: said.stdout, err: said.stderr };
+  } finally {
+    process.exitCode = codeBefore;
+    for (const spy of spies) spy.mockRestore();
+  }
+}

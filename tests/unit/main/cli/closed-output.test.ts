@@ -1,0 +1,31 @@
+import { EventEmitter } from 'node:events';
+import { endWithReader } from '../../../../src/main/cli/closed-output.js';
+
+const failure = (code: string) => Object.assign(new Error(`write ${code}`), { code });
+
+function talking() {
+  const streams = { stdout: new EventEmitter(), stderr: new EventEmitter(), ends: 0 };
+  endWithReader({ ...streams, end: () => void streams.ends++ });
+  return streams;
+}
+
+describe('a command whose output nobody reads any more', () => {
+  it('ends, once, without a word', () => {
+    const streams = talking();
+    for (let writes = 0; writes < 3; writes++) streams.stdout.emit('error', failure('EPIPE'));
+    expect(streams.ends).toBe(1);
+  });
+
+  it('goes on when only its talk is not heard', () => {
+    const streams = talking();
+    streams.stderr.emit('error', failure('EPIPE'));
+    expect(streams.ends).toBe(0);
+  });
+
+  it('does not hide that output cannot be written for another reason', () => {
+    const streams = talking();
+    expect(() => streams.stdout.emit('error', failure('ENOSPC'))).toThrow('ENOSPC');
+    expect(() => streams.stderr.emit('error', failure('EIO'))).toThrow('EIO');
+    expect(streams.ends).toBe(0);
+  });
+});
