@@ -1,6 +1,15 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { until } from '../e2e/brokers.js';
@@ -13,11 +22,18 @@ const BLOCKS = [...README.matchAll(/<!-- test: ([a-z-]+) -->\n```sh\n([\s\S]*?)`
   text: text as string,
 }));
 
+/** The programs that the README has its reader save, by the file's name. */
+const PROGRAMS = [...README.matchAll(/<!-- test: ([a-z]+\.mjs) -->\n```ts\n([\s\S]*?)```/g)].map(([, name, text]) => ({
+  name: name as string,
+  text: text as string,
+}));
+
 /** What each block has to say, and how its last command has to end. */
 const EXPECTED: Record<string, { exit: number; says: RegExp }> = {
   'by-hand': { exit: 0, says: /spiffe:\/\/dev\.mayfly\/agent\/refunds[\s\S]*"username": "mayfly_[\s\S]*completed/ },
   refused: { exit: 3, says: /Refused: revoked/ },
   'curl-token': { exit: 0, says: /"access_token":"ey/ },
+  orchestrate: { exit: 0, says: /I may \[ 'orders\.read' \]\nI am mayfly_\w+/ },
   run: { exit: 0, says: /I am mayfly_\w+[\s\S]*credential\.issued/ },
   'curl-task': { exit: 0, says: /"state":"completed"/ },
   stop: { exit: 0, says: /Effective now; lock lck_/ },
@@ -28,6 +44,10 @@ const EXPECTED: Record<string, { exit: number; says: RegExp }> = {
 describe('the README', () => {
   it('has a test for each of its blocks and a block for each of the tests', () => {
     expect(BLOCKS.map((block) => block.name)).toEqual(Object.keys(EXPECTED));
+  });
+
+  it('names every program that it has its reader save in a command', () => {
+    expect(PROGRAMS.map((program) => program.name)).toEqual(['orchestrator.mjs', 'agent.mjs']);
   });
 
   it('leaves no command untested but those that fetch and start', () => {
@@ -103,7 +123,14 @@ describe('the README', () => {
       // Variables of one block are used in the next: all run in one shell, each ends with its own exit code.
       const marks = BLOCKS.map(({ name, text }) => `echo "<<${name}>>"\n${text}echo "<<exit $?>>"\n`);
       const script = marks.join('').replaceAll('http://127.0.0.1:7117', url);
+      // As in a clone: the sample bundle is in `config`, and the package finds itself by its name.
+      const clone = join(dir, 'clone');
+      mkdirSync(join(clone, 'node_modules'), { recursive: true });
+      symlinkSync(resolve('.'), join(clone, 'node_modules/mayfly'));
+      symlinkSync(resolve('config'), join(clone, 'config'));
+      for (const { name, text } of PROGRAMS) writeFileSync(join(clone, name), text);
       const { stdout } = spawnSync('bash', ['-c', `exec 2>&1\n${script}`], {
+        cwd: clone,
         encoding: 'utf8',
         env: { ...process.env, PATH: `${join(dir, 'bin')}:${process.env['PATH']}`, MAYFLY_DATA: join(dir, 'data') },
       });
