@@ -15,6 +15,9 @@ import { ROOT } from './prepare.mjs';
 
 const SUPERUSER = 'postgres';
 const START_TIMEOUT_MS = 60_000;
+/** A start that takes longer than this says what it waits for. */
+const SAY_AFTER_MS = 2_000;
+const ANSWER_TIMEOUT_MS = 30_000;
 const STOP_TIMEOUT_MS = 20_000;
 const STARTING_STALE_MS = 90_000;
 const LAUNCH_ATTEMPTS = 3;
@@ -36,7 +39,7 @@ export async function startPostgres({ dataDir, say = () => {}, settings = {}, du
     const live = await findLive(place);
     if (live) say('taking over the PostgreSQL that an earlier run left behind');
     const { port, password, pid } = live ?? (await launch(place, { say, settings, durable }));
-    return await own(place, { port, password, pid, adopted: live !== undefined });
+    return await own(place, { port, password, pid, adopted: live !== undefined, say });
   } finally {
     free();
   }
@@ -137,11 +140,13 @@ async function launch(place, { say, settings, durable }) {
     const port = await freePort();
     // What it takes to find the server again is on the disk before it runs.
     writePrivate(join(dir, 'runtime.json'), `${JSON.stringify({ port })}\n`);
-    const started = await run(place, { data, port, settings: durable ? settings : { ...HASTY, ...settings } });
+    const started = await run(place, { data, port, settings: durable ? settings : { ...HASTY, ...settings }, say });
     if (started.pid) return { port, password, pid: started.pid };
     problem = started.problem;
-    // Somebody else took the port between our look and the server's bind; any other problem stays one.
-    if (!/could not bind/i.test(problem)) break;
+    // Somebody else took the port between our look and the server's bind, or sessions of a server that was killed are still about to
+    // notice; any other problem stays one.
+    if (/shared memory block .* in use/i.test(problem)) await delay(SAY_AFTER_MS);
+    else if (!/could not bind/i.test(problem)) break;
   }
   throw new Error(`PostgreSQL does not start: ${problem} (its log is ${join(dir, 'postgres.log')})`);
 }
@@ -181,7 +186,7 @@ function initialise({ dir, native, as }, { data, passwordFile, durable }) {
   fs.renameSync(making, data);
 }
 
-async function run(place, { data, port, settings }) {
+async function run(place, { data, port, settings, say }) {
   const { dir, native } = place;
   const logFile = join(dir, 'postgres.log');
   const log = fs.openSync(logFile, 'w', 0o600);
@@ -204,13 +209,32 @@ async function run(place, { data, port, settings }) {
   child.once('error', () => (isGone = true));
   child.once('exit', () => (isGone = true));
   child.unref();
+  const release = child.pid ? endWithUs(child.pid) : () => {};
+  const tell = onceAfter(SAY_AFTER_MS, () => say('waiting for PostgreSQL, which makes its data whole again'));
   const startedAtMs = Date.now();
-  while (!isGone && Date.now() - startedAtMs < START_TIMEOUT_MS) {
-    if (statusOf(data) === 'ready') return { pid: child.pid };
-    await delay(POLL_MS);
+  try {
+    while (!isGone && Date.now() - startedAtMs < START_TIMEOUT_MS) {
+      // What a server that was killed left behind says `ready` too.
+      if (pidOf(data) === child.pid && statusOf(data) === 'ready') return { pid: child.pid };
+      tell();
+      await delay(POLL_MS);
+    }
+  } finally {
+    release();
   }
   if (!isGone) child.kill('SIGQUIT');
   return { problem: lastWords(logFile) };
+}
+
+/** Calls `work` the first time that it is called later than this. */
+function onceAfter(ms, work) {
+  const startedAtMs = Date.now();
+  let isDone = false;
+  return () => {
+    if (isDone || Date.now() - startedAtMs < ms) return;
+    isDone = true;
+    work();
+  };
 }
 
 /** Nothing of ours: PGDATA and the like would change what we start. */
@@ -219,14 +243,18 @@ function processOptions({ as, dir }) {
   return { cwd: dir, env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' }, ...ids };
 }
 
-/** The eighth line of postmaster.pid is how far the server is. */
+/** The eighth line of postmaster.pid is how far the server is, the first one which it is. */
 function statusOf(data) {
   return readLines(join(data, 'postmaster.pid'))[7]?.trim();
 }
 
+function pidOf(data) {
+  return Number(readLines(join(data, 'postmaster.pid'))[0]);
+}
+
 async function findLive({ dir }) {
   const data = join(dir, 'data');
-  const pid = Number(readLines(join(data, 'postmaster.pid'))[0]);
+  const pid = pidOf(data);
   if (!isServer(pid)) return undefined;
   const startedAtMs = Date.now();
   while (isServer(pid) && statusOf(data) !== 'ready') {
@@ -239,38 +267,92 @@ async function findLive({ dir }) {
   return { port, password: fs.readFileSync(join(dir, 'superuser.password'), 'utf8').trim(), pid };
 }
 
-/** Makes this process the owner, and ties the server's end to ours. */
-async function own({ dir }, { port, password, pid, adopted }) {
-  const { default: pg } = await import('pg');
-  const client = new pg.Client({
+/** Makes this process the owner, and ties the server's end to ours. What was started here does not outlive a failure. */
+async function own({ dir }, { port, password, pid, adopted, say }) {
+  let release = adopted ? () => {} : endWithUs(pid);
+  let client;
+  let version;
+  try {
+    client = await connect({ port, password, pid, say });
+    const { rows } = await client.query(
+      "select pg_try_advisory_lock($1) as mine, current_setting('server_version') as version",
+      [OWNER_LOCK],
+    );
+    if (!rows[0].mine)
+      throw new Error(`another process is using the PostgreSQL of ${dir}: stop it, or choose another folder`);
+    version = rows[0].version;
+  } catch (error) {
+    await client?.end().catch(() => {});
+    release();
+    if (!adopted) await shutDown(pid);
+    throw error;
+  }
+  client.connection.stream.unref();
+  if (adopted) release = endWithUs(pid);
+
+  let stopping;
+  const stop = async () => {
+    release();
+    await shutDown(pid);
+    await client.end().catch(() => {});
+    fs.rmSync(join(dir, 'runtime.json'), { force: true });
+  };
+  return {
     host: '127.0.0.1',
     port,
     user: SUPERUSER,
     password,
-    database: 'postgres',
-    ssl: false,
-    application_name: 'mayfly-dev',
-  });
-  client.on('error', () => {});
-  await client.connect();
-  const { rows } = await client.query(
-    "select pg_try_advisory_lock($1) as mine, current_setting('server_version') as version",
-    [OWNER_LOCK],
-  );
-  if (!rows[0].mine) {
-    await client.end();
-    throw new Error(`another process is using the PostgreSQL of ${dir}: stop it, or choose another folder`);
-  }
-  client.connection.stream.unref();
-
-  const end = (signal) => {
-    try {
-      process.kill(pid, signal);
-    } catch {
-      // It is gone already, which is what we want.
-    }
+    version,
+    pid,
+    dir,
+    adopted,
+    stop: () => (stopping ??= stop()),
   };
-  const onExit = () => end('SIGINT');
+}
+
+/** A connection, also when the server is not there yet: it may be making its data whole again after a crash. */
+async function connect({ port, password, pid, say }) {
+  const { default: pg } = await import('pg');
+  const tell = onceAfter(SAY_AFTER_MS, () => say('waiting for PostgreSQL to answer'));
+  const startedAtMs = Date.now();
+  for (;;) {
+    const client = new pg.Client({
+      host: '127.0.0.1',
+      port,
+      user: SUPERUSER,
+      password,
+      database: 'postgres',
+      ssl: false,
+      application_name: 'mayfly-dev',
+    });
+    client.on('error', () => {});
+    try {
+      await client.connect();
+      return client;
+    } catch (error) {
+      await client.end().catch(() => {});
+      const isComing = NOT_YET.includes(error.code) && isServer(pid) && Date.now() - startedAtMs < ANSWER_TIMEOUT_MS;
+      if (!isComing) throw error;
+      tell();
+      await delay(POLL_MS);
+    }
+  }
+}
+
+/** Refused, cut, or cannot_connect_now. */
+const NOT_YET = ['ECONNREFUSED', 'ECONNRESET', '57P03'];
+
+function signalTo(pid, signal) {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // It is gone already, which is what we want.
+  }
+}
+
+/** Ends the server when this process ends, whether by itself or by a signal. Returns what undoes that. */
+function endWithUs(pid) {
+  const onExit = () => signalTo(pid, 'SIGINT');
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
   // Whoever handles a signal ends the process in its own time, and `exit` takes the server along.
   const onSignal = (signal) => {
@@ -285,27 +367,13 @@ async function own({ dir }, { port, password, pid, adopted }) {
   };
   process.on('exit', onExit);
   for (const signal of signals) process.on(signal, onSignal);
+  return release;
+}
 
-  let stopping;
-  const stop = async () => {
-    release();
-    // PostgreSQL's fast shutdown: sessions are cut, everything committed is kept.
-    end('SIGINT');
-    await untilGone(pid, () => end('SIGQUIT'));
-    await client.end().catch(() => {});
-    fs.rmSync(join(dir, 'runtime.json'), { force: true });
-  };
-  return {
-    host: '127.0.0.1',
-    port,
-    user: SUPERUSER,
-    password,
-    version: rows[0].version,
-    pid,
-    dir,
-    adopted,
-    stop: () => (stopping ??= stop()),
-  };
+/** PostgreSQL's fast shutdown: sessions are cut, everything committed is kept. */
+async function shutDown(pid) {
+  signalTo(pid, 'SIGINT');
+  await untilGone(pid, () => signalTo(pid, 'SIGQUIT'));
 }
 
 async function untilGone(pid, insist) {

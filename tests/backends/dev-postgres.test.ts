@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -91,6 +91,30 @@ describe('the PostgreSQL of development and tests', () => {
     await adopted?.stop();
     expect(isRunning(adopted?.pid as number)).toBe(false);
   }, 90_000);
+
+  it('comes back with its data after it was itself killed with -9, however long it takes to make them whole', async () => {
+    const first = await startPostgres({ dataDir });
+    await ask(first, 'create table kept as select generate_series(1, 100000) as number');
+    process.kill(first.pid, 'SIGKILL');
+    await until(
+      async () => isRunning(first.pid),
+      (running) => !running,
+    );
+    const second = await startPostgres({ dataDir });
+    expect(await ask(second, 'select count(*)::int as rows from kept')).toEqual([{ rows: 100_000 }]);
+    expect(second).toMatchObject({ adopted: false });
+    await second.stop();
+    await first.stop();
+    expect(isRunning(second.pid)).toBe(false);
+  }, 90_000);
+
+  it('leaves nothing running when it was started and cannot be used', async () => {
+    const first = await startPostgres({ dataDir, durable: false });
+    await first.stop();
+    writeFileSync(join(dataDir, 'postgres/superuser.password'), 'another');
+    await expect(startPostgres({ dataDir, durable: false })).rejects.toThrow('password authentication failed');
+    expect(existsSync(join(dataDir, 'postgres/data/postmaster.pid'))).toBe(false);
+  });
 
   it('ends with the process that started it, on a signal too', async () => {
     const child = spawn(process.execPath, [SCRIPT, dataDir], { stdio: ['ignore', 'ignore', 'pipe'] });
