@@ -14,6 +14,8 @@ const SENTINEL = 'redis+sentinel://';
 const COMMAND_TIMEOUT_MS = 250;
 const CONNECT_TIMEOUT_MS = 500;
 const READY_TIMEOUT_MS = 10_000;
+/** How long a connection has to end by itself. One that was lost before holds the process for all of it (ioredis: two seconds). */
+const DISCONNECT_TIMEOUT_MS = 250;
 
 /**
  * One URL of a single Redis (`redis://`, `rediss://`), of one behind Sentinel (`redis+sentinel://[user:password@]host:port,host:port/name`), or a
@@ -28,6 +30,7 @@ type ConnectionOptions = Omit<RedisOptions, 'replyMapping'>;
 const REQUEST_OPTIONS: ConnectionOptions = {
   commandTimeout: COMMAND_TIMEOUT_MS,
   connectTimeout: CONNECT_TIMEOUT_MS,
+  disconnectTimeout: DISCONNECT_TIMEOUT_MS,
   maxRetriesPerRequest: 1,
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
@@ -48,6 +51,7 @@ const REQUEST_CLUSTER_OPTIONS: ClusterOptions = {
 /** Waiting readers and workers: they wait for Redis to come back, and their commands may block (F22). */
 const WAITING_OPTIONS: ConnectionOptions = {
   connectTimeout: 2_000,
+  disconnectTimeout: DISCONNECT_TIMEOUT_MS,
   maxRetriesPerRequest: null,
   autoResendUnfulfilledCommands: false,
   retryStrategy: (times) => Math.min(50 * times, 500),

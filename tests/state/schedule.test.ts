@@ -268,12 +268,16 @@ describe.each(STORE_NAMES)('the schedule on %s', (name) => {
   });
 });
 
-it('stops in time when Redis is gone', async () => {
+it('stops in time when Redis is gone, and holds its process no longer', async () => {
   const store = await STORES.redis();
+  const held = () => process.getActiveResourcesInfo().filter((kind) => /Timeout|Socket/.test(kind)).length;
+  const heldBefore = held();
   const world = await openWorld({ url: store.url });
   await world.schedule.start(async () => {});
   await store.stop();
   const startedAtMs = performance.now();
   await world.close();
   expect(performance.now() - startedAtMs).toBeLessThan(10_000);
+  await delay(1_000);
+  expect(held()).toBeLessThanOrEqual(heldBefore);
 });
