@@ -55,11 +55,18 @@ export class HandOver {
     else this.#write(to.path, typeof chosen === 'object' ? `${JSON.stringify(chosen, null, 2)}\n` : String(chosen));
   }
 
-  clear(): void {
-    for (const { path, forget } of this.#files.splice(0)) {
-      rmSync(path, { force: true });
-      forget();
-    }
+  /** Returns a line for each file that could not be removed; it stays noted. Throws nothing: the task has still to be ended. */
+  clear(): string[] {
+    return this.#files.splice(0).flatMap(({ path, forget }) => {
+      try {
+        rmSync(path, { force: true });
+        forget();
+        return [];
+      } catch (error) {
+        const { code, message } = error as NodeJS.ErrnoException;
+        return [`${path}, which has a secret in it, cannot be removed (${code ?? message}); the next run tries again.`];
+      }
+    });
   }
 
   #set(name: string, chosen: SecretData | string | number): void {
@@ -92,7 +99,7 @@ export class HandOver {
       throw failed(error, 'cannot be written');
     }
     try {
-      this.#files.push({ path, forget: this.#noted(path, file, failed) });
+      this.#files.push({ path, forget: this.#noted(target, path, file) });
       writeFileSync(file, text);
     } catch (error) {
       throw error instanceof UsageError ? error : failed(error, 'cannot be written');
@@ -101,12 +108,15 @@ export class HandOver {
     }
   }
 
-  #noted(path: string, file: number, failed: (error: unknown, what: string) => UsageError): () => void {
+  #noted(target: string, path: string, file: number): () => void {
     try {
       return this.#leftBehind.note(path, fstatSync(file, { bigint: true }));
     } catch (error) {
       rmSync(path, { force: true });
-      throw failed(error, 'cannot be noted to be removed again; XDG_STATE_HOME has to be a folder of yours');
+      const { message } = error as Error;
+      throw new UsageError(
+        `--secret: ${target} cannot be noted to be removed again: ${message}. Set XDG_STATE_HOME to a folder that only you can write in.`,
+      );
     }
   }
 }

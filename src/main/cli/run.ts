@@ -49,7 +49,7 @@ export function runCommand(): Command {
     .action(async (words: string[], _: unknown, command: Command) => {
       const flags = command.optsWithGlobals<RunFlags>();
       const targets = (flags.secret ?? []).map(readTarget);
-      for (const path of new LeftBehind().clear()) say(`Removed ${path}, which a run that was killed had left.`);
+      for (const line of new LeftBehind().clear()) say(line);
       const { mayfly } = await connect(flags);
       process.exitCode = await runIn(mayfly, words, flags, targets);
     });
@@ -71,7 +71,7 @@ async function runIn(mayfly: Mayfly, words: string[], flags: RunFlags, targets: 
     }
     end = await watch(words, handOver.variables, [task.signal, ...secrets.map(({ signal }) => signal)]);
   } finally {
-    handOver.clear();
+    for (const problem of handOver.clear()) say(problem);
     await giveBack(task, isOurs, secrets, end);
   }
   return end.code;

@@ -126,7 +126,7 @@ describe('a file of a process that was killed', () => {
 
   it('is removed by the next one, which may then use the same path', () => {
     killed();
-    expect(leftBehind().clear()).toEqual([path()]);
+    expect(leftBehind().clear()).toEqual([`Removed ${path()}, which a run that was killed had left.`]);
     expect([existsSync(path()), readdirSync(notes())]).toEqual([false, []]);
     handedOver(DATA, `orders-db=${path()}`).clear();
   });
