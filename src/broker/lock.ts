@@ -1,7 +1,9 @@
 import { BrokerError } from '../core/errors.js';
 import { newId } from '../core/ids.js';
 import type { Selector } from '../core/selector.js';
+import { undeclaredIn } from '../core/undeclared.js';
 import type { LockRecord } from '../state/stores.js';
+import { currentBundle } from './authenticate.js';
 import type { Caller } from './caller.js';
 import type { Parts } from './parts.js';
 import { mayOperate, mustOperate } from './permitted.js';
@@ -28,7 +30,8 @@ export async function lock(
       );
     }
     const preview = await previewSelector(parts, selector);
-    if (request.dryRun) return { preview, warnings: [] };
+    const warnings = undeclaredIn(currentBundle(parts), selector);
+    if (request.dryRun) return { preview, warnings };
     const nowMs = parts.clock.now();
     const made: LockRecord = {
       id: newId('lck', parts.settings.cell, nowMs),
@@ -39,7 +42,7 @@ export async function lock(
       ...(expiresInMs !== undefined && { expiresAtMs: nowMs + expiresInMs }),
     };
     const revocation = await applySelector(parts, caller, selector, request.reason, made);
-    return { preview, revocation, lock: made, warnings: [] };
+    return { preview, revocation, lock: made, warnings };
   });
 }
 

@@ -5,6 +5,7 @@ import { deadBecause, type LeaseRecord } from '../core/lease.js';
 import { matchesOf, namesCredentialsOnly, SELECTOR_MEMBERS, type Selector, selects } from '../core/selector.js';
 import { parseSpiffeId } from '../core/spiffe-id.js';
 import type { EpochMs } from '../core/time.js';
+import { undeclaredIn } from '../core/undeclared.js';
 import type { LockRecord, RevocationRecord } from '../state/stores.js';
 import { currentBundle } from './authenticate.js';
 import type { Caller } from './caller.js';
@@ -184,13 +185,14 @@ function residualMs({ revocability, expiresAtMs }: LeaseRecord, enforcement: str
 }
 
 function warningsFor(parts: Parts, selector: Selector, { unbounded }: Preview): string[] {
-  const warnings: string[] = [];
+  const bundle = currentBundle(parts);
+  const warnings = undeclaredIn(bundle, selector);
   if (unbounded > 0) {
     warnings.push(`${unbounded} of these credentials work until somebody changes the value: revoking cannot end them.`);
   }
   if (namesCredentialsOnly(selector)) warnings.push('This selector names credentials; task tokens are not touched.');
   const id = selector.agent === undefined ? undefined : parseSpiffeId(selector.agent);
-  if (id && findWorkload(currentBundle(parts), id)) {
+  if (id && findWorkload(bundle, id)) {
     warnings.push(`${id} can mint again at once: use \`mayfly stop\` (a lock) to forbid that too.`);
   }
   return warnings;

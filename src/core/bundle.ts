@@ -136,7 +136,12 @@ export function resourceOfTool(bundle: Bundle, tool: string): Resource | undefin
   return indexOf(bundle).resourceByTool.get(tool);
 }
 
+/** The exact SPIFFE IDs that are declared, patterns excluded. */
+export function declaredWorkloads(bundle: Bundle): Iterable<string> {
+  return indexOf(bundle).exact.keys();
+}
+
 /** The declared SPIFFE ID that an undeclared one most resembles, for those who mistyped it. */
 export function nearestWorkload(bundle: Bundle, spiffeId: string): string | undefined {
-  return didYouMean(spiffeId, indexOf(bundle).exact.keys());
+  return didYouMean(spiffeId, declaredWorkloads(bundle));
 }

@@ -63,7 +63,11 @@ async function act(pairs: string[], command: Command, verb: 'stop' | 'revoke'): 
   if (!made.revocation) throw new Error('the broker answered without a revocation');
   say(`Effective now${made.lock ? `; lock ${made.lock.id}` : ''}.`);
   const done = await followProgress(mayfly, made.revocation, made.preview);
-  const whole = { ...done, ...(made.lock && { lock: made.lock.id }) } as unknown as Row;
+  const whole = {
+    ...done,
+    ...(made.lock && { lock: made.lock.id }),
+    ...(made.warnings.length > 0 && { warnings: made.warnings }),
+  } as unknown as Row;
   // The receipt is for machines; a person asks for it with -o json or --field receipt.
   const { receipt, readers, ...short } = whole;
   show(flags.output === 'json' || flags.field !== undefined ? whole : short, flags);

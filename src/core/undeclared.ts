@@ -1,0 +1,41 @@
+import { type Bundle, declaredWorkloads, findWorkload } from './bundle.js';
+import { suggestion } from './did-you-mean.js';
+import type { Selector } from './selector.js';
+import { parseSpiffeId } from './spiffe-id.js';
+
+/** The names a bundle declares, by the member of a selector that may name one. */
+const DECLARED = {
+  owner: (bundle) => bundle.workloads.map(({ owner }) => owner),
+  team: (bundle) => bundle.workloads.map(({ team }) => team),
+  environment: (bundle) => bundle.workloads.map(({ environment }) => environment),
+  tool: (bundle) => [...bundle.resources.values()].flatMap(({ tools }) => tools),
+  resource: (bundle) => [...bundle.resources.keys()],
+  secret: (bundle) => [...bundle.secrets.keys()],
+  backend: (bundle) => [...bundle.secrets.values()].map(({ backend }) => backend),
+} satisfies { [Member in keyof Selector]: (bundle: Bundle) => string[] };
+
+/**
+ * What a selector names although the bundle does not declare it, one sentence each, with the name that may have been meant. Such a selector is
+ * still good: leases of what was declared once are found by it, and an emergency is no time to be refused.
+ */
+export function undeclaredIn(bundle: Bundle, selector: Selector): string[] {
+  const found: string[] = [];
+  for (const member of ['agent', 'opener'] as const) {
+    const name = selector[member];
+    // People (`issuer#subject`) are declared nowhere.
+    if (name === undefined || name.includes('#')) continue;
+    const id = parseSpiffeId(name);
+    if (id && findWorkload(bundle, id)) continue;
+    found.push(sentence(member, name, suggestion(name, declaredWorkloads(bundle))));
+  }
+  for (const [member, declaredIn] of Object.entries(DECLARED)) {
+    const name = selector[member as keyof typeof DECLARED];
+    const declared = declaredIn(bundle);
+    if (name !== undefined && !declared.includes(name)) found.push(sentence(member, name, suggestion(name, declared)));
+  }
+  return found;
+}
+
+function sentence(member: string, name: string, meant: string): string {
+  return `No ${member} ${name} is declared${meant || '.'}`;
+}
