@@ -276,17 +276,19 @@ export function readRootKey(path: string): Uint8Array {
   return bytes;
 }
 
+function faultOf(cause: unknown): string {
+  const { code, message } = Object(cause) as { code?: unknown; message?: string };
+  if (code === 'ENOENT') return 'there is no such file.';
+  return message?.split('\n')[0] ?? 'cannot be read';
+}
+
 export function readYaml(path: string): Record<string, unknown> {
   try {
     const read: unknown = parse(readFileSync(path, 'utf8'), { maxAliasCount: 10 });
     if (read === null || read === undefined) return {};
     if (typeof read === 'object' && !Array.isArray(read)) return read as Record<string, unknown>;
   } catch (cause) {
-    throw new BrokerError(
-      'invalid_request',
-      `${path}: ${cause instanceof Error ? (cause.message.split('\n')[0] as string) : 'cannot be read'}`,
-      { cause },
-    );
+    throw new BrokerError('invalid_request', `${path}: ${faultOf(cause)}`, { cause });
   }
   throw new BrokerError('invalid_request', `${path}: has to be a YAML mapping.`);
 }

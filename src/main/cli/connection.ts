@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ClientIdentity, Mayfly } from '../../client/mayfly.js';
+import { namedFile } from './named-file.js';
 import { UsageError } from './output.js';
 
 export interface ConnectionFlags {
@@ -40,15 +41,23 @@ export async function connect(flags: ConnectionFlags): Promise<Connection> {
       `No broker found: start one with npm start, or set MAYFLY_ADDR (looked for ${join(dataDir(), 'runtime.json')}).`,
     );
   }
+  checkAddress(process.env['MAYFLY_ADDR']);
   const issuer = process.env['MAYFLY_ISSUER'] ?? (process.env['MAYFLY_ADDR'] ? url : runtime?.issuer) ?? url;
   const identity = fileIdentity() ?? (await developmentIdentity(flags.as ?? 'operator-1'));
   const ca = process.env['MAYFLY_CA_FILE'];
   return {
-    mayfly: new Mayfly({ url, issuer, identity, ...(ca !== undefined && { ca: readFileSync(ca) }) }),
+    mayfly: new Mayfly({ url, issuer, identity, ...(ca !== undefined && { ca: namedFile('MAYFLY_CA_FILE', ca) }) }),
     url,
     issuer,
     identity,
   };
+}
+
+function checkAddress(address: string | undefined): void {
+  if (address === undefined || (/^https?:\/\//.test(address) && URL.canParse(address))) return;
+  throw new UsageError(
+    `MAYFLY_ADDR: ${address} is not an address such as http://127.0.0.1:7117 or https://mayfly.example.`,
+  );
 }
 
 async function developmentIdentity(as: string): Promise<ClientIdentity> {
@@ -63,15 +72,19 @@ function fileIdentity(): ClientIdentity | undefined {
     MAYFLY_KEY_FILE: key,
     MAYFLY_PERSON_TOKEN_FILE: person,
   } = process.env;
-  if (jwt) return { bearer: async () => readFileSync(jwt, 'utf8').trim() };
-  if (person) return { person: async () => readFileSync(person, 'utf8').trim() };
+  const textOf = (variable: string, path: string) => namedFile(variable, path).toString('utf8').trim();
+  if (jwt) return { bearer: async () => textOf('MAYFLY_JWT_SVID_FILE', jwt) };
+  if (person) return { person: async () => textOf('MAYFLY_PERSON_TOKEN_FILE', person) };
   if (!cert || !key) return undefined;
+  // Read again at each connection; a file that is not there is said now, as what it is.
+  namedFile('MAYFLY_CERT_FILE', cert);
+  namedFile('MAYFLY_KEY_FILE', key);
   return {
     get cert() {
-      return readFileSync(cert);
+      return namedFile('MAYFLY_CERT_FILE', cert);
     },
     get key() {
-      return readFileSync(key);
+      return namedFile('MAYFLY_KEY_FILE', key);
     },
   };
 }

@@ -3,7 +3,7 @@ import type { Mayfly } from '../../client/mayfly.js';
 import { agentOption } from './agent-option.js';
 import { connect } from './connection.js';
 import { type OutputFlags, type Row, say, show } from './output.js';
-import { secondsOf } from './task.js';
+import { limitOf, secondsOf } from './task.js';
 
 type Flags = OutputFlags & { as?: string };
 
@@ -36,7 +36,7 @@ export function leaseCommand(): Command {
       asked<ListFlags>(command, async (mayfly, flags) => {
         const { task, agent, state, limit } = flags;
         const page = await mayfly.leases.list({
-          limit: Number(limit),
+          limit: limitOf(limit),
           ...(task && { task }),
           ...(agent && { agent }),
           ...(state && { state }),

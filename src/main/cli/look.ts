@@ -3,6 +3,7 @@ import type { Mayfly } from '../../client/mayfly.js';
 import { agentOption } from './agent-option.js';
 import { connect } from './connection.js';
 import { type OutputFlags, type Row, say, show } from './output.js';
+import { limitOf } from './task.js';
 
 type Flags = OutputFlags & { as?: string };
 
@@ -81,7 +82,7 @@ export function auditCommand(): Command {
         const query = Object.fromEntries(
           Object.entries({ agent, task, lease, type, from, to, cursor }).filter(([, value]) => value !== undefined),
         );
-        const page = await mayfly.audit({ ...query, limit: Number(limit) });
+        const page = await mayfly.audit({ ...query, limit: limitOf(limit) });
         show(page.items as unknown as Row[], flags, ['at', 'id', 'type', 'actor', 'task', 'lease', 'effect']);
         if (page.next_cursor !== undefined) say(`More: --cursor ${page.next_cursor}`);
       }),

@@ -1,6 +1,7 @@
 import Table from 'cli-table3';
 import { MayflyError } from '../../client/mayfly-error.js';
 import { TokenRefusal } from '../../client/token-refusal.js';
+import { suggestion } from '../../core/did-you-mean.js';
 import { BrokerError, ERRORS } from '../../core/errors.js';
 
 export interface OutputFlags {
@@ -32,11 +33,14 @@ export function show(data: Row | Row[], flags: OutputFlags, columns?: string[]):
 
 function valueAt(row: Row, field: string): unknown {
   let at: unknown = row;
+  const path: string[] = [];
   for (const name of field.split('.')) {
     if (typeof at !== 'object' || at === null || !Object.hasOwn(at, name)) {
-      throw new UsageError(`There is no field ${field}; there are: ${Object.keys(row).join(', ')}.`);
+      const beside = Object.keys(Object(at)).map((one) => [...path, one].join('.'));
+      throw new UsageError(`There is no field ${field}; there are: ${beside.join(', ')}.`);
     }
     at = (at as Row)[name];
+    path.push(name);
   }
   return at;
 }
@@ -82,6 +86,15 @@ function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}]/gu, (character) => `\\u{${(character.codePointAt(0) as number).toString(16)}}`);
 }
 
+/** Before something is made that is printed once: a field that cannot be in the answer is a mistake while nothing was done. */
+export function checkField({ field }: OutputFlags, names: readonly string[]): void {
+  const first = field?.split('.')[0];
+  if (first === undefined || names.includes(first)) return;
+  throw new UsageError(
+    `Nothing was done: there is no field ${field}; there are: ${names.join(', ')}${suggestion(first, names) || '.'}`,
+  );
+}
+
 /** The command was not used as it is meant. */
 export class UsageError extends Error {}
 
@@ -92,13 +105,18 @@ export function report(error: unknown): number {
     return 1;
   }
   if (error instanceof TokenRefusal) {
-    say(`Refused: ${error.reason}`);
+    const said =
+      error.reason === 'spelling'
+        ? ' (what is expected is a token as it was given: a compact JWS, three parts with a dot between)'
+        : '';
+    say(`Refused: ${error.reason}${said}`);
     return 3;
   }
   if (error instanceof MayflyError) {
     say(`Error: ${printable(error.message)} (${error.code})`);
     for (const problem of error.problems) say(`  - ${printable(problem)}`);
     if (error.hint !== undefined) say(`  ${printable(error.hint)}`);
+    if (error.retryAfterSeconds !== undefined) say(`  Try again in ${error.retryAfterSeconds} s.`);
     if (error.policyIds.length > 0) say(`  Policies: ${error.policyIds.join(', ')}`);
     if (error.decisionId !== undefined) say(`  Why: mayfly why ${error.decisionId}`);
     return error.exitCode;

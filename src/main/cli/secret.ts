@@ -1,10 +1,62 @@
 import { Command } from 'commander';
+import { isPerson } from '../../client/identity.js';
+import { type Mayfly, NotFound, type SecretReply, Unavailable } from '../../client/mayfly.js';
+import { didYouMean } from '../../core/did-you-mean.js';
 import { connect } from './connection.js';
 import { encryptCommand } from './encrypt-secret.js';
-import { type OutputFlags, type Row, say, show, UsageError } from './output.js';
-import { secondsOf } from './task.js';
+import { checkField, type OutputFlags, type Row, say, show, UsageError } from './output.js';
+import { limitOf, secondsOf } from './task.js';
 
 type Flags = OutputFlags & { as?: string };
+
+const FIELDS = [
+  'data',
+  'lease_id',
+  'lease_duration',
+  'renewable',
+  'task',
+  'revocability',
+  'warnings',
+  'replaces',
+  'request_id',
+] as const satisfies readonly (keyof SecretReply)[];
+
+const LISTED_MAX = 200;
+
+/** A refusal as it is, after what the secrets that this caller may list tell about it: a name that is near, or a backend that is not open. */
+async function explained(mayfly: Mayfly, name: string, error: unknown): Promise<never> {
+  if (error instanceof NotFound || error instanceof Unavailable) {
+    try {
+      const { items } = await mayfly.secrets.list({ limit: LISTED_MAX });
+      const found = items.find((one) => one.name === name);
+      const meant = found
+        ? undefined
+        : didYouMean(
+            name,
+            items.map((one) => one.name),
+          );
+      if (meant !== undefined) say(`There is no secret ${name} here; did you mean ${meant}?`);
+      if (found && error instanceof Unavailable) {
+        say(
+          `${name} comes from the backend ${found.backend}, which is ${found.open ? 'open' : 'closed'} for it${found.problem ? `: ${found.problem}` : ''}.`,
+        );
+      }
+    } catch {
+      // Nothing more is known to whoever asks.
+    }
+  }
+  throw error;
+}
+
+/** What was issued and cannot be printed is nobody's. */
+async function giveBack(mayfly: Mayfly, lease: string): Promise<void> {
+  try {
+    await mayfly.leases.revoke(lease);
+    say('The credential was given back: it could not be printed.');
+  } catch {
+    say(`The credential could not be printed, nor given back. Give it back with: mayfly lease revoke ${lease}`);
+  }
+}
 
 /** `mayfly secret get|ls|encrypt` */
 export function secretCommand(): Command {
@@ -17,13 +69,23 @@ export function secretCommand(): Command {
     .action(async (name: string, _: unknown, command: Command) => {
       const flags = command.optsWithGlobals<Flags & { task?: string; ttl?: string }>();
       if (flags.task === undefined) throw new UsageError('A secret is for a task: add --task.');
-      const { mayfly } = await connect(flags);
-      const reply = await mayfly.secrets.get(name, {
-        task: flags.task,
-        ...(flags.ttl !== undefined && { ttl_seconds: secondsOf(flags.ttl, 'ttl') }),
-      });
+      checkField(flags, FIELDS);
+      const { mayfly, identity } = await connect(flags);
+      if (isPerson(identity)) {
+        const who = flags.as ?? 'operator-1 where nothing else is said';
+        throw new UsageError(`A secret is for an agent of its task, and you are a person (${who}): add --as /agent/x.`);
+      }
+      const { task, ttl } = flags;
+      const reply = await mayfly.secrets
+        .get(name, { task, ...(ttl !== undefined && { ttl_seconds: secondsOf(ttl, 'ttl') }) })
+        .catch((error: unknown) => explained(mayfly, name, error));
       for (const warning of reply.warnings ?? []) say(`Warning: ${warning}`);
-      show(reply as unknown as Row, flags);
+      try {
+        show(reply as unknown as Row, flags);
+      } catch (error) {
+        await giveBack(mayfly, reply.lease_id);
+        throw error;
+      }
     });
   secret
     .command('ls')
@@ -32,7 +94,7 @@ export function secretCommand(): Command {
     .action(async (_: unknown, command: Command) => {
       const flags = command.optsWithGlobals<Flags & { limit: string }>();
       const { mayfly } = await connect(flags);
-      const page = await mayfly.secrets.list({ limit: Number(flags.limit) });
+      const page = await mayfly.secrets.list({ limit: limitOf(flags.limit) });
       show(page.items as unknown as Row[], flags, ['name', 'backend', 'kind', 'sensitivity', 'open', 'problem']);
     });
   secret.addCommand(encryptCommand());

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import type { Mayfly } from '../../client/mayfly.js';
+import type { Mayfly, TaskReply } from '../../client/mayfly.js';
 import { parseDurationMs } from '../../core/time.js';
 import { agentsOption } from './agent-option.js';
 import { collect, connect } from './connection.js';
@@ -53,7 +53,7 @@ export function taskCommand(): Command {
     .action(async (_: unknown, command: Command) => {
       const flags = command.optsWithGlobals<Flags & { live?: boolean; limit: string }>();
       const { mayfly } = await connect(flags);
-      const page = await mayfly.tasks.list({ limit: Number(flags.limit), ...(flags.live && { live: true }) });
+      const page = await mayfly.tasks.list({ limit: limitOf(flags.limit), ...(flags.live && { live: true }) });
       show(page.items as unknown as Row[], flags, COLUMNS);
     });
   task.command('watch <task>').description('follow a task until it is over').action(watch);
@@ -101,6 +101,7 @@ async function start(_: unknown, command: Command): Promise<void> {
   const { mayfly } = await connect(flags);
   const scope = { ...(flags.tool && { tools: flags.tool }), ...(flags.resource && { resources: flags.resource }) };
   const params = pairsOf(flags.param, 'param');
+  const ttlSeconds = flags.ttl === undefined ? undefined : secondsOf(flags.ttl, 'ttl');
   const task = await mayfly.tasks.start({
     ...(flags.type !== undefined && { type: flags.type }),
     params,
@@ -109,11 +110,22 @@ async function start(_: unknown, command: Command): Promise<void> {
     agents: flags.agent ?? [],
     ...(Object.keys(scope).length > 0 && { scope }),
     context: pairsOf(flags.context, 'context'),
-    ...(flags.ttl !== undefined && { ttl_seconds: secondsOf(flags.ttl, 'ttl') }),
+    ...(ttlSeconds !== undefined && { ttl_seconds: ttlSeconds }),
     ...(flags.heartbeat !== undefined && { heartbeat_seconds: secondsOf(flags.heartbeat, 'heartbeat') }),
     ...(flags.parent !== undefined && { parent: flags.parent }),
   });
+  if (ttlSeconds !== undefined) sayShorter(task, ttlSeconds, flags.ttl as string);
   show(task as unknown as Row, flags);
+}
+
+/** Whoever asked for five days and plans with them has to hear of the hour that it became. */
+function sayShorter({ created_at: createdAt, deadline }: TaskReply, ttlSeconds: number, asked: string): void {
+  const givenSeconds = Math.round((Date.parse(deadline) - Date.parse(createdAt)) / 1_000);
+  if (givenSeconds < ttlSeconds) {
+    say(
+      `The task ends at ${deadline}, ${givenSeconds} s after it began, and not after ${asked}: less is allowed than was asked for.`,
+    );
+  }
 }
 
 async function watch(id: string, _: unknown, command: Command): Promise<void> {
@@ -166,6 +178,12 @@ function jsonOf(text: string, pair: string): unknown {
   } catch {
     throw new UsageError(`${pair}: what comes after := is not JSON.`);
   }
+}
+
+/** How many entries a list has at most. */
+export function limitOf(text: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new UsageError(`--limit: a number of at least 1, such as 50; not ${text}.`);
+  return Number(text);
 }
 
 export function secondsOf(text: string, what: string): number {

@@ -1,0 +1,144 @@
+import { jest } from '@jest/globals';
+import { TokenRefusal } from '../../../../src/client/token-refusal.js';
+import { report } from '../../../../src/main/cli/output.js';
+import { AtBroker } from './at-broker.js';
+
+/* What somebody new gets wrong, and what the command line says to that: by name, and before anything is done. */
+
+const SECRET = {
+  request_id: 'r',
+  lease_id: 'lse_a_1',
+  lease_duration: 60,
+  renewable: true,
+  data: { password: 'p' },
+  task: 'tsk_a_1',
+};
+const GET = ['secret', 'get', 'orders-db', '--task', 'tsk_a_1'];
+const NEVER = '/nothing/is/here';
+
+describe('the command line says what to do', () => {
+  let at: AtBroker;
+  beforeEach(async () => {
+    at = await AtBroker.open();
+  });
+  afterEach(() => at.close());
+
+  it.each(['127.0.0.1:7117', 'localhost:7117', 'mayfly', 'ftp://mayfly'])(
+    'an address that is none, %s, is shown with its variable and an example',
+    async (address) => {
+      process.env['MAYFLY_ADDR'] = address;
+      const { code, err } = await at.mayfly('task', 'ls');
+      expect([code, err]).toEqual([1, expect.stringMatching(/MAYFLY_ADDR: .*http:\/\/127\.0\.0\.1:7117/)]);
+      expect(err).toContain(address);
+    },
+  );
+
+  it.each([
+    'MAYFLY_JWT_SVID_FILE',
+    'MAYFLY_PERSON_TOKEN_FILE',
+    'MAYFLY_CA_FILE',
+    'MAYFLY_CERT_FILE',
+    'MAYFLY_KEY_FILE',
+  ])('a file that is not there is shown with its variable, %s', async (variable) => {
+    const present = process.env['MAYFLY_JWT_SVID_FILE'] as string;
+    if (variable !== 'MAYFLY_CA_FILE') delete process.env['MAYFLY_JWT_SVID_FILE'];
+    process.env['MAYFLY_CERT_FILE'] = present;
+    process.env['MAYFLY_KEY_FILE'] = present;
+    process.env['MAYFLY_ADDR'] = (process.env['MAYFLY_ADDR'] as string).replace('http:', 'https:');
+    process.env[variable] = NEVER;
+    const { code, err } = await at.mayfly('task', 'ls');
+    expect([code, err]).toEqual([1, expect.stringContaining(`${variable}: ${NEVER} cannot be read (ENOENT)`)]);
+  });
+
+  it('a configuration that is not there', async () => {
+    const { code, err } = await at.mayfly('config', 'check', NEVER);
+    expect([code, err]).toEqual([1, expect.stringContaining(`${NEVER}: there is no such file.`)]);
+  });
+
+  it.each([['audit'], ['task', 'ls'], ['lease', 'ls'], ['secret', 'ls']])(
+    'a limit that is no number: %s %s',
+    async (...words) => {
+      for (const limit of ['abc', '0', '-1', '1.5']) {
+        const { code, err } = await at.mayfly(...words, '--limit', limit);
+        expect([code, err]).toEqual([1, expect.stringContaining('--limit: a number')]);
+      }
+      expect(at.asked).toEqual([]);
+    },
+  );
+
+  it('a secret asked for by a person is for an agent: who one is, and --as', async () => {
+    process.env['MAYFLY_PERSON_TOKEN_FILE'] = process.env['MAYFLY_JWT_SVID_FILE'];
+    delete process.env['MAYFLY_JWT_SVID_FILE'];
+    const { code, err } = await at.mayfly(...GET);
+    expect([code, err]).toEqual([1, expect.stringMatching(/operator-1.*--as/)]);
+    expect(at.asked).toEqual([]);
+  });
+
+  it('a field that no secret has is refused before one is issued', async () => {
+    const { code, err } = await at.mayfly(...GET, '--field', 'lease');
+    expect([code, err]).toEqual([1, expect.stringMatching(/Nothing was done.*lease_id/)]);
+    expect(at.asked).toEqual([]);
+  });
+
+  it('a field that this secret has not is told with those it has, and the credential is given back', async () => {
+    at.answer = ({ url }) => ({
+      body: url.pathname.startsWith('/v1/secrets') ? SECRET : { lease_id: 'lse_a_1', state: 'revoking' },
+    });
+    const { code, out, err } = await at.mayfly(...GET, '--field', 'data.pasword');
+    expect([code, out]).toEqual([1, '']);
+    expect(err).toMatch(/given back[\s\S]*there are: data\.password/);
+    expect(at.asked.map(({ url }) => url.pathname)).toEqual(['/v1/secrets/orders-db', '/v1/leases/lse_a_1/revoke']);
+  });
+
+  it('a credential that could neither be printed nor given back is named', async () => {
+    at.answer = ({ url }) =>
+      url.pathname.startsWith('/v1/secrets') ? { body: SECRET } : { status: 503, body: { code: 'unavailable' } };
+    const { err } = await at.mayfly(...GET, '--field', 'data.pasword');
+    expect(err).toContain('mayfly lease revoke lse_a_1');
+  });
+
+  it('a mistyped secret is told with the one that may be meant, when it may be listed', async () => {
+    at.answer = ({ method }) =>
+      method === 'GET'
+        ? { body: { items: [{ name: 'orders-db', backend: 'pg', open: true }] } }
+        : { status: 404, body: { code: 'not_found', detail: 'There is no such secret.' } };
+    const { code, err } = await at.mayfly('secret', 'get', 'order-db', '--task', 'tsk_a_1');
+    expect([code, err]).toEqual([2, expect.stringContaining('did you mean orders-db?')]);
+    at.answer = () => ({ status: 404, body: { code: 'not_found', detail: 'There is no such secret.' } });
+    expect((await at.mayfly('secret', 'get', 'order-db', '--task', 'tsk_a_1')).err).not.toContain('did you mean');
+  });
+
+  it('a secret that cannot be had now is told with its backend, and when to try again', async () => {
+    at.answer = ({ method }) =>
+      method === 'GET'
+        ? { body: { items: [{ name: 'orders-db', backend: 'pg', open: false, problem: 'no route' }] } }
+        : { status: 503, headers: { 'retry-after': '5' }, body: { code: 'unavailable', detail: 'Not right now.' } };
+    const { code, err } = await at.mayfly(...GET);
+    expect(code).toBe(2);
+    expect(err).toMatch(
+      /orders-db comes from the backend pg, which is closed for it: no route\.[\s\S]*Try again in 5 s\./,
+    );
+  });
+
+  it.each([
+    ['5d', true],
+    ['1h', false],
+    ['5m', false],
+  ])('a task of %s that is given an hour: said on standard error is %s', async (ttl, isSaid) => {
+    const task = { id: 'tsk_a_1', created_at: '2030-01-01T00:00:00.000Z', deadline: '2030-01-01T01:00:00.000Z' };
+    at.answer = () => ({ status: 201, body: task });
+    const { code, out, err } = await at.mayfly('task', 'start', '--ttl', ttl, '--field', 'id');
+    expect([code, out]).toEqual([0, 'tsk_a_1\n']);
+    expect(err.includes(task.deadline)).toBe(isSaid);
+  });
+
+  it('a token that is none is told what a token looks like', () => {
+    const write = jest.spyOn(process.stderr, 'write').mockReturnValue(true);
+    try {
+      expect(report(new TokenRefusal('token_refused', 'spelling', ''))).toBe(3);
+      expect(write.mock.calls.join('')).toMatch(/Refused: spelling.*compact JWS/);
+    } finally {
+      write.mockRestore();
+    }
+  });
+});
