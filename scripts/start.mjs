@@ -18,6 +18,7 @@ await orOneLine(async () => {
   if (isHelp) process.stdout.write(HELP);
   const isWanted =
     !isHelp && !process.argv.includes('--no-postgres') && !words.some((word) => word.startsWith('--backends'));
+  if (isWanted && !(await mayStart(words))) return;
   const database = isWanted ? await sampleDatabase(words) : undefined;
   // In this very process: signals reach the broker once, and directly.
   const backends = database ? ['--backends', database.backendsFile] : [];
@@ -36,6 +37,13 @@ await orOneLine(async () => {
     await database?.stop();
   }
 });
+
+/** Whoever mistyped an option, or runs a broker here already, is told before a PostgreSQL is brought up. */
+async function mayStart(words) {
+  const { run } = await import('../dist/main/cli/program.js');
+  await run([process.execPath, 'mayfly', 'dev', ...words, '--dry-run']);
+  return !process.exitCode;
+}
 
 /** Without it everything but the sample secret works, so what is in its way is said and the start goes on. */
 async function sampleDatabase(words) {

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError } from 'commander';
@@ -18,6 +19,7 @@ interface DevFlags {
   story: boolean;
   fetch: boolean;
   logLevel: string;
+  dryRun: boolean;
 }
 
 /** `mayfly dev`: everything on this machine, to look at and to develop against. */
@@ -32,15 +34,21 @@ export function devCommand(): Command {
     .option('--no-story', 'do not play the story at start')
     .option('--no-fetch', 'do not fetch a Redis when this machine has none')
     .option('--log-level <level>', 'debug, info, warn, error or silent', 'error')
+    .option('--dry-run', 'only say what is in the way of a start (options, folder, ports)', false)
     .action(run);
 }
 
 async function run(flags: DevFlags): Promise<void> {
+  if (flags.dryRun) {
+    const { mayStart } = await import('../dev/may-start.js');
+    await mayStart({ dataDir: resolve(flags.data), port: flags.port });
+    return;
+  }
   const { startDevBroker } = await import('../dev/dev-broker.js');
   const say = (line: string) => process.stdout.write(`${line}\n`);
   const stopping = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stopping.abort());
-  const broker = await startDevBroker({
+  const starting = startDevBroker({
     port: flags.port,
     dataDir: flags.data,
     bundleDir: flags.bundle,
@@ -48,9 +56,19 @@ async function run(flags: DevFlags): Promise<void> {
     allowFetch: flags.fetch,
     logLevel: flags.logLevel,
     say,
+    signal: stopping.signal,
   });
+  const broker = await starting.catch((error: unknown) => {
+    if (!stopping.signal.aborted) throw error;
+  });
+  if (!broker) {
+    say('\nStopped before it was up.');
+    return;
+  }
   try {
-    say(`Mayfly is up: ${broker.url}  (mTLS: ${broker.mtlsUrl}; store: ${broker.redis})\n`);
+    say(
+      `Mayfly is up: ${broker.url}  (mTLS: ${broker.mtlsUrl}; metrics: ${broker.opsUrl}/metrics; store: ${broker.redis})\n`,
+    );
     const withDatabase = hasDatabase(broker.running.parts);
     if (flags.story && !stopping.signal.aborted) {
       const { playStory } = await import('../dev/story.js');
@@ -63,9 +81,9 @@ async function run(flags: DevFlags): Promise<void> {
       });
     }
     say(invitation(broker.url, flags.data, withDatabase));
-    await new Promise<void>((resolve) => {
-      if (stopping.signal.aborted) resolve();
-      stopping.signal.addEventListener('abort', () => resolve());
+    await new Promise<void>((done) => {
+      if (stopping.signal.aborted) done();
+      stopping.signal.addEventListener('abort', () => done());
     });
     say('\nStopping; the data stays.');
   } finally {

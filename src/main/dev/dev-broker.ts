@@ -1,9 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { BrokerError } from '../../core/errors.js';
 import type { Observe } from '../../core/observe.js';
 import { checkConfig, readRootKey, readYaml } from '../config.js';
 import { type Ops, openOps } from '../ops.js';
@@ -11,9 +8,9 @@ import { readBundle } from '../read-bundle.js';
 import { type Running, startBroker } from '../server.js';
 import { logTo } from '../telemetry.js';
 import { whenStoreAnswers } from '../when-store-answers.js';
-import { makeDataFolder } from './data-folder.js';
 import { startEmbeddedRedis } from './embedded-redis.js';
 import { freePort } from './free-port.js';
+import { listening, mayStart } from './may-start.js';
 import { type DevTrustDomain, openDevTrustDomain } from './trust-domain.js';
 
 export interface DevOptions {
@@ -26,6 +23,8 @@ export interface DevOptions {
   allowFetch: boolean;
   logLevel: string;
   say: (line: string) => void;
+  /** Aborts the start: what was begun is stopped, and the start throws. */
+  signal: AbortSignal;
 }
 
 export interface DevBroker {
@@ -44,24 +43,21 @@ export interface DevBroker {
  * folder. Writes `DIR/runtime.json` once it is up and removes it when it stops; the data stays.
  */
 export async function startDevBroker(options: DevOptions): Promise<DevBroker> {
-  const { say } = options;
+  const { say, signal } = options;
   const dataDir = resolve(options.dataDir);
-  makeDataFolder(dataDir);
-  refuseSecond(dataDir);
+  await mayStart({ dataDir, port: options.port });
   const port = options.port === 0 ? await freePort() : options.port;
   const mtlsPort = options.port === 0 ? await freePort() : port + 1;
-  // Before anything is fetched or started: whoever has to choose another port should not wait to be told.
-  for (const one of [port, mtlsPort])
-    await mustBeFree(one).catch((error: unknown) => Promise.reject(listening(error, port)));
   const url = `http://127.0.0.1:${port}`;
   const mtlsUrl = `https://127.0.0.1:${mtlsPort}`;
   const trustDomain = await openDevTrustDomain(dataDir);
   const { certPem, keyPem } = await trustDomain.tlsServer(['127.0.0.1', 'localhost']);
   const redis = process.env['MAYFLY_REDIS_URL']
     ? { url: process.env['MAYFLY_REDIS_URL'], version: 'MAYFLY_REDIS_URL', stop: async () => {} }
-    : await startEmbeddedRedis({ dataDir, allowFetch: options.allowFetch, say });
+    : await startEmbeddedRedis({ dataDir, allowFetch: options.allowFetch, say, signal });
   let opened: Ops | undefined;
   try {
+    signal.throwIfAborted();
     const ops = await openOps({ host: '127.0.0.1', port: 0 });
     opened = ops;
     const config = checkConfig({
@@ -97,7 +93,7 @@ export async function startDevBroker(options: DevOptions): Promise<DevBroker> {
       log(event);
     };
     const bundleFiles = await readBundle(options.bundleDir);
-    const running = await whenStoreAnswers(observe, () =>
+    const start = () =>
       startBroker({
         config,
         role: 'all',
@@ -108,8 +104,8 @@ export async function startDevBroker(options: DevOptions): Promise<DevBroker> {
         observe,
         metrics: ops.metrics,
         mtlsCertificate: { cert: certPem, key: keyPem },
-      }),
-    );
+      });
+    const running = await whenStoreAnswers(observe, start, signal);
     ops.started(running.parts, 'all');
     const runtimePath = join(dataDir, 'runtime.json');
     writeFileSync(
@@ -138,31 +134,6 @@ export async function startDevBroker(options: DevOptions): Promise<DevBroker> {
   }
 }
 
-/** One broker per data folder: a second one would hand out the same files to two processes. */
-function refuseSecond(dataDir: string): void {
-  let runtime: { pid?: unknown; url?: unknown };
-  try {
-    runtime = JSON.parse(readFileSync(join(dataDir, 'runtime.json'), 'utf8'));
-  } catch {
-    return;
-  }
-  const { pid, url } = runtime;
-  if (typeof pid !== 'number' || pid === process.pid || !isAlive(pid)) return;
-  throw new BrokerError(
-    'unavailable',
-    `Mayfly is already running here: ${String(url)} (process ${pid}). Stop it, or choose another folder: --data DIR`,
-  );
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** Made on the first start; without it nothing that rests encrypted in Redis can be read again. */
 function rootKeyFile(dataDir: string): string {
   const path = join(dataDir, 'root.key');
@@ -172,26 +143,4 @@ function rootKeyFile(dataDir: string): string {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
   return path;
-}
-
-async function mustBeFree(port: number): Promise<void> {
-  const probe = createServer().listen(port, '127.0.0.1');
-  await once(probe, 'listening');
-  probe.close();
-  await once(probe, 'close');
-}
-
-function listening(error: unknown, port: number): unknown {
-  const { code } = Object(error) as { code?: string };
-  if (code === 'EADDRINUSE')
-    return new BrokerError(
-      'unavailable',
-      `Port ${port} or ${port + 1} is taken. Choose another: --port N (0: any free one)`,
-      { cause: error },
-    );
-  if (code === 'EACCES')
-    return new BrokerError('unavailable', `Port ${port} may not be used by this user. Choose another: --port N`, {
-      cause: error,
-    });
-  return error;
 }

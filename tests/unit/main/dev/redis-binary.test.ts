@@ -74,6 +74,24 @@ describe('an installed server', () => {
   });
 });
 
+describe('a search that is told to stop', () => {
+  it('ends at once, and fetches from nowhere else', async () => {
+    const stopping = new AbortController();
+    const lines: string[] = [];
+    const say = (line: string) => {
+      lines.push(line);
+      stopping.abort(new Error('stopped'));
+    };
+    jest.spyOn(globalThis, 'fetch').mockImplementation(async (_, init) => {
+      init?.signal?.throwIfAborted();
+      throw new Error('nothing is fetched in this test');
+    });
+    await expect(find({ allowFetch: true, say, signal: stopping.signal })).rejects.toThrow('stopped');
+    expect(lines).toHaveLength(1);
+    expect(readdirSync(join(root, 'tools'))).toEqual([]);
+  });
+});
+
 describe('a server that was unpacked by an earlier start', () => {
   it('is taken without fetching, with its libraries', async () => {
     const command = install('tools/redis/usr/bin/redis-server', 'Redis server v=7.0.15 sha=0');
