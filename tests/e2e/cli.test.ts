@@ -375,10 +375,18 @@ describe('the command line next to a development broker', () => {
         'issuer: https://mayfly.example',
         `root_key_file: ${keyFile}`,
         'redis: { url: "redis://127.0.0.1:6379" }',
-        'identity: { trust_domains: [{ name: prod.example, source: { kind: file, path: bundle.json } }] }',
+        `identity: { trust_domains: [{ name: prod.example, source: { kind: file, path: ${join(dir, 'trust.json')} } }] }`,
         'listen: { port: 7117 }',
+        `bundle: { dir: ${resolve('config')} }`,
       ];
       writeFileSync(file, lines.join('\n'));
+      const early = await mayfly(['config', 'check', file]);
+      expect([early.code, early.err]).toEqual([
+        1,
+        expect.stringMatching(/trust_domains\.0\.source\.path: .* is not there/),
+      ]);
+      expect((await mayfly(['config', 'check', '--form-only', file])).code).toBe(0);
+      writeFileSync(join(dir, 'trust.json'), '{}');
       expect((await mayfly(['config', 'check', file])).code).toBe(0);
       expect(await json('config', 'print', file)).toMatchObject({
         issuer: 'https://mayfly.example',

@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { stringify } from 'yaml';
+import { BrokerError } from '../../core/errors.js';
 import { type OutputFlags, type Row, say, show } from './output.js';
 
 /** `mayfly config print|check` */
@@ -7,11 +8,24 @@ export function configCommand(): Command {
   const config = new Command('config').description('the configuration of a broker');
   config
     .command('check <file>')
-    .description('say everything that is wrong with a configuration, without starting')
-    .action(async (file: string) => {
+    .description(
+      'say everything that is wrong with a configuration and the files that it names, without starting or connecting',
+    )
+    .option('--form-only', 'leave the files alone, for a machine that does not have them')
+    .action(async (file: string, { formOnly }: { formOnly?: boolean }) => {
       const { loadConfig } = await import('../config.js');
-      loadConfig({ file, env: process.env });
-      say(`${file} is good.`);
+      const config = loadConfig({ file, env: process.env });
+      if (formOnly) {
+        say(`${file} is good in form; the files that it names were not looked at.`);
+        return;
+      }
+      const { fileProblems } = await import('../config-files.js');
+      const problems = await fileProblems(config);
+      if (problems.length > 0)
+        throw new BrokerError('invalid_request', 'The files that the configuration names are not as they have to be.', {
+          problems,
+        });
+      say(`${file} is good, and so are the files that it names; no server was asked (mayfly doctor does).`);
     });
   config
     .command('print <file>')

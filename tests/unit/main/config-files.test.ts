@@ -1,0 +1,91 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { checkConfig } from '../../../src/main/config.js';
+import { fileProblems } from '../../../src/main/config-files.js';
+
+let dir: string;
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'mayfly-config-files-'));
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+const KEY = Buffer.alloc(32, 1).toString('base64');
+
+const config = () => {
+  const at = (name: string) => join(dir, name);
+  return checkConfig({
+    issuer: 'https://mayfly.example',
+    root_key_file: at('root.key'),
+    redis: { url_file: at('redis.url') },
+    listen: { port: 7117, tls: { cert_file: at('tls.pem'), key_file: at('tls.key') } },
+    identity: { trust_domains: [{ name: 'prod.example', source: { kind: 'file', path: at('trust.json') } }] },
+    backends: {
+      orders: { kind: 'postgres', host: '127.0.0.1', managers: [{ user: 'one', password_file: at('one.password') }] },
+      keys: { kind: 'static', dir: at('keys') },
+    },
+    bundle: { dir: at('bundle') },
+  });
+};
+
+const put = (name: string, text = 'x', mode = 0o600) => writeFileSync(join(dir, name), text, { mode });
+
+function putAll(): void {
+  put('root.key', KEY);
+  put('redis.url', 'redis://127.0.0.1:6379');
+  for (const name of ['tls.pem', 'tls.key', 'trust.json', 'one.password']) put(name);
+  for (const name of ['keys', 'bundle']) mkdirSync(join(dir, name));
+}
+
+describe('the files that a configuration names', () => {
+  it('are nothing to complain about when they are there', async () => {
+    putAll();
+    expect(await fileProblems(config())).toEqual([]);
+  });
+
+  it('are all named by their keys when they are missing', async () => {
+    const problems = await fileProblems(config());
+    expect(problems.map((problem) => problem.split(': ', 1)[0]).sort()).toEqual([
+      'backends.keys.dir',
+      'backends.orders.managers.0.password_file',
+      'bundle.dir',
+      'identity.trust_domains.0.source.path',
+      'listen.tls.cert_file',
+      'listen.tls.key_file',
+      'redis.url_file',
+      'root_key_file',
+    ]);
+  });
+
+  it.each([
+    [
+      'a root key that others may read',
+      () => put('other.key', KEY, 0o644),
+      'root_key_file',
+      'other.key',
+      /^root_key_file: .* by others/,
+    ],
+    [
+      'a root key that is none',
+      () => put('other.key', 'short'),
+      'root_key_file',
+      'other.key',
+      /^root_key_file: .* 32 bytes/,
+    ],
+  ])('%s is a problem', async (_, make, key, name, problem) => {
+    putAll();
+    make();
+    expect(await fileProblems({ ...config(), [key]: join(dir, name) })).toEqual([expect.stringMatching(problem)]);
+  });
+
+  it('a folder where a file is named, and a file where a folder is named, are problems', async () => {
+    putAll();
+    for (const name of ['tls.key', 'keys']) rmSync(join(dir, name), { recursive: true });
+    mkdirSync(join(dir, 'tls.key'));
+    put('keys');
+    expect(await fileProblems(config())).toEqual([
+      `listen.tls.key_file: ${join(dir, 'tls.key')} is a folder.`,
+      `backends.keys.dir: ${join(dir, 'keys')} is no folder.`,
+    ]);
+  });
+});
