@@ -1,9 +1,10 @@
 import { Command, Option } from 'commander';
 import { isPerson } from '../../client/identity.js';
+import type { TokenReply } from '../../client/mayfly.js';
 import { TokenRefusal } from '../../client/token-refusal.js';
 import { createVerifier } from '../../client/verifier.js';
 import { collect, connect } from './connection.js';
-import { type OutputFlags, type Row, say, show, UsageError } from './output.js';
+import { checkField, type OutputFlags, type Row, say, show, UsageError } from './output.js';
 
 interface TokenFlags extends OutputFlags {
   as?: string;
@@ -12,6 +13,16 @@ interface TokenFlags extends OutputFlags {
   tool?: string[];
   binding: 'none' | 'dpop';
 }
+
+const FIELDS = [
+  'access_token',
+  'issued_token_type',
+  'token_type',
+  'expires_in',
+  'scope',
+  'authorization_details',
+  'lease_id',
+] as const satisfies readonly (keyof TokenReply)[];
 
 /** `mayfly token`: a task token for a development agent, or for whoever the environment says we are. */
 export function tokenCommand(): Command {
@@ -25,6 +36,7 @@ export function tokenCommand(): Command {
     )
     .action(async (_: unknown, command: Command) => {
       const flags = command.optsWithGlobals<TokenFlags>();
+      checkField(flags, FIELDS);
       const { mayfly } = await connect(flags);
       const token = await mayfly.token({
         task: flags.task as string,

@@ -74,8 +74,11 @@ describe('the command line says what to do', () => {
     expect(at.asked).toEqual([]);
   });
 
-  it('a field that no secret has is refused before one is issued', async () => {
-    const { code, err } = await at.mayfly(...GET, '--field', 'lease');
+  it.each([
+    ['a secret', GET],
+    ['a token', ['token', '--task', 'tsk_a_1', '--resource', 'https://orders.example']],
+  ])('a field that it has not is refused before %s is issued', async (_what, words) => {
+    const { code, err } = await at.mayfly(...words, '--field', 'lease');
     expect([code, err]).toEqual([1, expect.stringMatching(/Nothing was done.*lease_id/)]);
     expect(at.asked).toEqual([]);
   });
