@@ -1,7 +1,8 @@
+import { strangeCursor } from '../core/cursor.js';
 import type { AuditFiles, AuditLine, PlacedRecord } from './audit-files.js';
 import type { Cell } from './cell.js';
 import type { AuditFilter, AuditLog } from './stores.js';
-import { compareStreamIds, streamIdAfter } from './stream-id.js';
+import { compareStreamIds, isStreamId, streamIdAfter } from './stream-id.js';
 import { timeOf } from './token-record.js';
 
 const PAGE = 1_000;
@@ -31,6 +32,7 @@ export class RedisAuditLog implements AuditLog {
     const limit = Math.min(filter.limit, PAGE_MAX);
     const items: PlacedRecord[] = [];
     let at = filter.cursor;
+    if (at !== undefined && !isStreamId(at)) throw strangeCursor();
     let looked = 0;
     for await (const { streamId, record } of this.#newestFirst(at)) {
       if (items.length === limit || looked >= LOOKED_AT_MAX) return { items, ...(at && { cursor: at }) };

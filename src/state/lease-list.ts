@@ -1,3 +1,4 @@
+import { strangeCursor } from '../core/cursor.js';
 import type { LeaseRecord } from '../core/lease.js';
 import { type Cell, isLeaseId, pathOf } from './cell.js';
 import { pageAfter, readPlace, writePlace } from './paging.js';
@@ -38,10 +39,11 @@ export async function listLeases(cell: Cell, filter: Filter): Promise<Page<Lease
     (filter.backend === undefined || lease.backend === filter.backend) &&
     (filter.state === undefined || (filter.state === 'stuck' ? lease.stuck : lease.state === filter.state));
   const items: LeaseRecord[] = [];
-  let cursor: Cursor | undefined = readCursor(filter.cursor) ?? { source: names[0] ?? '', place: '' };
+  if (names.length === 0) return { items: [] };
+  let cursor: Cursor | undefined = readCursor(filter.cursor) ?? { source: names[0] as string, place: '' };
   for (let step = 0; cursor && step < STEPS_MAX && items.length < limit; step++) {
     const source = sources.get(cursor.source);
-    if (!source) return { items };
+    if (!source) throw strangeCursor();
     const { leases, place } = await source(cursor.place, limit - items.length);
     items.push(...leases.filter(isWanted));
     const next: string | undefined = names[names.indexOf(cursor.source) + 1];
@@ -79,6 +81,7 @@ async function taskSources(cell: Cell, taskId: string): Promise<Map<string, Sour
 /** Credentials that are not closed, by their ids. */
 function credentialsOf(cell: Cell, key: string): Source {
   return async (place, limit) => {
+    if (place !== '' && !isLeaseId(place)) throw strangeCursor();
     const from = place === '' ? '-' : `(${place}`;
     const ids = await cell.line.ask((client) => client.zrangebylex(key, from, '+', 'LIMIT', 0, limit));
     return { leases: await inOrder(cell, ids), ...(ids.length === limit && { place: ids.at(-1) as string }) };
@@ -87,8 +90,8 @@ function credentialsOf(cell: Cell, key: string): Source {
 
 /** Credentials of a backend, those first that have the longest way to go: whoever moves on is met again, not missed. */
 function credentialsByScore(cell: Cell, key: string): Source {
-  return async (cursor, limit) => {
-    const places = await pageAfter(cell, key, readPlace(cursor), limit);
+  return async (place, limit) => {
+    const places = await pageAfter(cell, key, readPlace(place || undefined), limit);
     const ids = places.map(({ member }) => member);
     const last = places.at(-1);
     return { leases: await inOrder(cell, ids), ...(last && places.length === limit && { place: writePlace(last) }) };
@@ -97,18 +100,22 @@ function credentialsByScore(cell: Cell, key: string): Source {
 
 /** Token leases of a sorted set by their ends, those past it left out. */
 function tokensByEnd(cell: Cell, key: string): Source {
-  return async (cursor, limit) => {
-    const places = await pageAfter(cell, key, readPlace(cursor), limit, { above: cell.line.earlierMs() });
+  return async (place, limit) => {
+    const places = await pageAfter(cell, key, readPlace(place || undefined), limit, { above: cell.line.earlierMs() });
     const ids = places.map(({ member }) => member).filter(isLeaseId);
     const last = places.at(-1);
     return { leases: await inOrder(cell, ids), ...(last && places.length === limit && { place: writePlace(last) }) };
   };
 }
 
+const TOKEN_PLACE = /^(?:(\d{1,16})_(\d{1,20})_(.{0,100}))?$/s;
+
 /** All token leases, second by second. The place is the second, where in it, and (in a small one) the last field taken. */
 function allTokens(cell: Cell): Source {
   return async (place, limit) => {
-    const [at = '', scan = '0', field = ''] = place.split('_');
+    const found = TOKEN_PLACE.exec(place);
+    if (!found) throw strangeCursor();
+    const [, at = '', scan = '0', field = ''] = found;
     const second = await firstSecondFrom(cell, at === '' ? '-inf' : at);
     if (second === undefined) return { leases: [] };
     const resumes = second === at;
@@ -158,6 +165,8 @@ function isListed(lease: LeaseRecord, nowMs: number): boolean {
 }
 
 function readCursor(text: string | undefined): Cursor | undefined {
-  const match = text === undefined ? null : /^([a-z])\.(.{0,300})$/s.exec(text);
-  return match ? { source: match[1] as string, place: match[2] as string } : undefined;
+  if (text === undefined) return undefined;
+  const match = /^([a-z])\.(.{0,300})$/s.exec(text);
+  if (!match) throw strangeCursor();
+  return { source: match[1] as string, place: match[2] as string };
 }

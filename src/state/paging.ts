@@ -1,3 +1,4 @@
+import { strangeCursor } from '../core/cursor.js';
 import type { Cell } from './cell.js';
 
 /** A place in a sorted set that survives changes around it: the last member taken, and its score for when that member is gone. */
@@ -10,10 +11,12 @@ export function writePlace({ score, member }: Place): string {
   return `${score}~${member}`;
 }
 
-/** Undefined for what is no cursor of ours: the list then begins anew. */
+/** Undefined for none: the list begins. `invalid_request` for what no page of ours ended with. */
 export function readPlace(cursor: string | undefined): Place | undefined {
-  const match = cursor === undefined ? null : /^(-?\d{1,16})~(.{1,200})$/s.exec(cursor);
-  return match ? { score: Number(match[1]), member: match[2] as string } : undefined;
+  if (cursor === undefined) return undefined;
+  const match = /^(-?\d{1,16})~(.{1,200})$/s.exec(cursor);
+  if (!match) throw strangeCursor();
+  return { score: Number(match[1]), member: match[2] as string };
 }
 
 /**

@@ -9,3 +9,7 @@ export function streamIdAfter(id: string): string {
   const [ms = '0', seq = '0'] = id.split('-');
   return `${ms}-${Number(seq) + 1}`;
 }
+
+export function isStreamId(text: string): boolean {
+  return /^\d{1,20}-\d{1,20}$/.test(text);
+}

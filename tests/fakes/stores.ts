@@ -1,3 +1,4 @@
+import { strangeCursor } from '../../src/core/cursor.js';
 import { BrokerError } from '../../src/core/errors.js';
 import type { AuditFilter, AuditLog, Health, ReplayGuard, Stores } from '../../src/state/stores.js';
 import { FakeFeed } from './feed.js';
@@ -96,6 +97,7 @@ function fakeReplayGuard(line: Line): ReplayGuard {
 function fakeAuditLog(line: Line): AuditLog {
   return {
     read: async (filter: AuditFilter) => {
+      if (filter.cursor !== undefined && !/^\d+$/.test(filter.cursor)) throw strangeCursor();
       const found = line.state.audit
         .map((record, at) => ({ record, at }))
         .filter(

@@ -1,3 +1,4 @@
+import { strangeCursor } from '../../src/core/cursor.js';
 import type { LeaseRecord } from '../../src/core/lease.js';
 import { isTerminal } from '../../src/core/task.js';
 import type { CredentialCount, Page, Views } from '../../src/state/stores.js';
@@ -108,6 +109,7 @@ function pageOf<Item>(
   page: { cursor?: string; limit: number },
 ): Page<Item> {
   const limit = Math.min(page.limit, PAGE_MAX);
+  if (page.cursor !== undefined && !/^[a-z]{3}_/.test(page.cursor)) throw strangeCursor();
   const rest = page.cursor === undefined ? sorted : sorted.filter((item) => idOf(item) > (page.cursor as string));
   const items = rest.slice(0, limit);
   const last = items.at(-1);
@@ -120,6 +122,7 @@ function newestFirst<Item extends { id: string; createdAtMs: number }>(
 ): Page<Item> {
   const order = (item: Item) => `${String(item.createdAtMs).padStart(15, '0')} ${item.id}`;
   const sorted = items.sort((a, b) => (order(a) < order(b) ? 1 : -1));
+  if (page.cursor !== undefined && !/^\d{15} [a-z]{3}_/.test(page.cursor)) throw strangeCursor();
   const rest = page.cursor === undefined ? sorted : sorted.filter((item) => order(item) < (page.cursor as string));
   const limit = Math.min(page.limit, PAGE_MAX);
   const taken = rest.slice(0, limit);

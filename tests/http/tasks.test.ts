@@ -181,6 +181,15 @@ describe('GET /v1/tasks', () => {
   });
 });
 
+describe('a cursor that no page ended with', () => {
+  it.each(['tasks', 'leases', 'revocations', 'audit', 'secrets'])('is refused by its name: %s', async (list) => {
+    for (const cursor of ['AAAA', '~', '%01']) {
+      const { status, body } = await world.send('operator', 'GET', `/v1/${list}?cursor=${cursor}`);
+      expect([cursor, status, body.field]).toEqual([cursor, 400, 'cursor']);
+    }
+  });
+});
+
 describe('Idempotency-Key', () => {
   const keyed = (json: unknown, key = 'key-1') => post('/v1/tasks', json, { 'idempotency-key': key });
 

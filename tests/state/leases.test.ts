@@ -592,4 +592,21 @@ describe.each(STORE_NAMES)('leases on %s', (name) => {
     world.clock.pass(300_000);
     expect(await all({}, 500)).toEqual([inTree.at(-1)]);
   });
+
+  it.each(['AAAA', '0', 'z.', 'c.AAAA', 't.AAAA', 't.1_x_', '12~', ''])(
+    'a list never begins anew for a cursor that it did not give: %j',
+    async (cursor) => {
+      await issued();
+      const refusal = expect.objectContaining({
+        code: 'invalid_request',
+        detail: expect.objectContaining({ field: 'cursor' }),
+      });
+      await expect(world.views.leases({ cursor, limit: 5 })).rejects.toEqual(refusal);
+      await expect(world.views.leases({ task: task.id, cursor, limit: 5 })).rejects.toEqual(refusal);
+      await expect(world.views.leases({ backend: 'pg', cursor, limit: 5 })).rejects.toEqual(refusal);
+      await expect(world.views.tasks({ cursor, limit: 5 })).rejects.toEqual(refusal);
+      await expect(world.views.revocations({ cursor, limit: 5 })).rejects.toEqual(refusal);
+      await expect(world.auditLog.read({ cursor, limit: 5 })).rejects.toEqual(refusal);
+    },
+  );
 });
