@@ -1,7 +1,9 @@
-import { effectiveContext, loosened, mergeContext, type TaskContext } from '../core/context.js';
+import type { Bundle, TaskType } from '../core/bundle.js';
+import { effectiveContext, loosened, mergeContext, type TaskContext, unfixed } from '../core/context.js';
 import { BrokerError } from '../core/errors.js';
 import { isTerminal, type TaskRecord } from '../core/task.js';
 import type { Caller } from './caller.js';
+import { mustBeWellFormed } from './context-problem.js';
 import type { Parts } from './parts.js';
 import { mustControl, reachTask, type TaskInReach } from './permitted.js';
 import { previewVerdicts, type Verdicts } from './re-evaluate.js';
@@ -19,7 +21,8 @@ export interface ChangeContextRequest {
 
 /**
  * Merges into a task's own context, raises its generation and has every live lease of the tree judged again; with `on_context_change: revoke`
- * all of them die at once instead. What a child says may only tighten. A dry run says what would be kept and what would die.
+ * all of them die at once instead. Who controls the task may also loosen what it says itself, but for `fixed` keys; an agent of it and a child
+ * may only tighten. A dry run says what would be kept and what would die.
  */
 export async function changeContext(
   parts: Parts,
@@ -30,9 +33,12 @@ export async function changeContext(
     const reach = await reachTask(parts, caller, request.task);
     const { task } = reach;
     if (isTerminal(task.state)) throw taskOver(task);
-    checkKeys(parts, caller, reach, request.context);
+    checkStanding(parts, caller, reach, request.context);
+    mustBeWellFormed(request.context, typeOf(parts, reach), bundleOf(parts, reach), { patch: true });
+    if (reach.standing === 'agent') checkAgent(parts, reach, request.context);
     if (request.generation !== undefined && request.generation !== task.generation) throw mismatch(task);
     const context = mergeContext(task.context, request.context);
+    checkFixed(parts, reach, context);
     checkAbove(parts, reach, context);
     const revoke = task.onContextChange === 'revoke';
     if (request.dryRun) {
@@ -70,8 +76,8 @@ function mismatch(task: TaskRecord): BrokerError {
   });
 }
 
-/** An agent of the task may set only what its type lists, and only tighter than it is. */
-function checkKeys(parts: Parts, caller: Caller, reach: TaskInReach, patch: TaskContext): void {
+/** An agent of the task may set only what its type lists. */
+function checkStanding(parts: Parts, caller: Caller, reach: TaskInReach, patch: TaskContext): void {
   if (reach.standing !== 'agent') {
     mustControl(parts, caller, reach, 'change the context of');
     return;
@@ -81,6 +87,11 @@ function checkKeys(parts: Parts, caller: Caller, reach: TaskInReach, patch: Task
   if (other !== undefined) {
     throw new BrokerError('denied', 'An agent may not set this context key.', { field: `context.${other}` });
   }
+}
+
+/** And only tighter than it is. */
+function checkAgent(parts: Parts, reach: TaskInReach, patch: TaskContext): void {
+  const type = typeOf(parts, reach);
   const removed = Object.keys(patch).find((key) => patch[key] === null);
   const [looser] = removed !== undefined ? [removed] : loosened(reach.task.context, patch, type);
   if (looser !== undefined) {
@@ -88,9 +99,19 @@ function checkKeys(parts: Parts, caller: Caller, reach: TaskInReach, patch: Task
   }
 }
 
+/** Whoever sets it: what the type declares as fixed is set once. */
+function checkFixed(parts: Parts, reach: TaskInReach, context: TaskContext): void {
+  const key = unfixed(reach.task.context, context, typeOf(parts, reach));
+  if (key === undefined) return;
+  throw new BrokerError('invalid_request', `context.${key}: is fixed: once set, nobody changes it or takes it away.`, {
+    field: `context.${key}`,
+    hint: 'Open another task for it.',
+  });
+}
+
 /** Whoever sets it: below its parents a task may only tighten. */
 function checkAbove(parts: Parts, reach: TaskInReach, context: TaskContext): void {
-  const { taskTypes } = parts.policies.of(reach.reading.bundle).bundle;
+  const { taskTypes } = bundleOf(parts, reach);
   const above = effectiveContext(reach.tasks.slice(0, -1), taskTypes);
   const [key] = loosened(above, context, typeOf(parts, reach));
   if (key === undefined) return;
@@ -99,6 +120,10 @@ function checkAbove(parts: Parts, reach: TaskInReach, context: TaskContext): voi
   });
 }
 
-function typeOf(parts: Parts, reach: TaskInReach) {
-  return parts.policies.of(reach.reading.bundle).bundle.taskTypes.get(reach.task.type ?? '');
+function bundleOf(parts: Parts, reach: TaskInReach): Bundle {
+  return parts.policies.of(reach.reading.bundle).bundle;
+}
+
+function typeOf(parts: Parts, reach: TaskInReach): TaskType | undefined {
+  return bundleOf(parts, reach).taskTypes.get(reach.task.type ?? '');
 }

@@ -5,6 +5,7 @@ import type { Revocability } from '../core/credential.js';
 import type { Decision, PolicyEntity } from '../core/decision.js';
 import { nameOf } from '../core/identity.js';
 import { strictest } from '../core/limits.js';
+import { stricterSensitivity } from '../core/sensitivity.js';
 import { pathOf, type SpiffeId, trustDomainOf } from '../core/spiffe-id.js';
 import type { TaskRecord } from '../core/task.js';
 import type { EpochMs } from '../core/time.js';
@@ -136,14 +137,6 @@ function situation(of: Circumstances, sensitivity: string): Record<string, unkno
     ttlSecondsRequested: of.ttlSecondsRequested,
     ...(of.onBehalfOf && { onBehalfOf: of.onBehalfOf }),
   };
-}
-
-const SENSITIVITIES = ['public', 'internal', 'confidential', 'restricted'];
-
-/** A task can say that its data is more sensitive than the resource's usually is, never that it is less. */
-function stricterSensitivity(ofResource: string, ofTask: unknown): string {
-  const rank = Math.max(SENSITIVITIES.indexOf(ofResource), SENSITIVITIES.indexOf(String(ofTask)));
-  return SENSITIVITIES[rank] ?? ofResource;
 }
 
 /** Several decisions about one grant: any deny denies, any ask asks, and of each limit the strictest holds. */

@@ -19,6 +19,7 @@ import {
 import { shortest } from '../core/time.js';
 import type { Reading } from '../state/stores.js';
 import type { Caller } from './caller.js';
+import { mustBeWellFormed } from './context-problem.js';
 import type { Parts } from './parts.js';
 import { reachTask } from './permitted.js';
 import { principalEntity, taskView } from './questions.js';
@@ -247,6 +248,7 @@ function checkContext(
   type: TaskType | undefined,
   bundle: Bundle,
 ): void {
+  mustBeWellFormed(request.context, type, bundle);
   const [key] = loosened(effectiveContext(tasks, bundle.taskTypes), request.context, type);
   if (key !== undefined) {
     throw new BrokerError('invalid_request', `context.${key}: a child task may only tighten what its parents say.`, {

@@ -2,7 +2,7 @@ import type { WorkloadDeclaration } from './agent.js';
 import { didYouMean } from './did-you-mean.js';
 import type { SpiffeId } from './spiffe-id.js';
 
-/** The order of a context key's values, from loose to tight; or a set that may only grow; or fixed by the first task that sets it. */
+/** The order of a context key's values, from loose to tight; or a set that may only grow; or set once, by whoever sets it first. */
 export type ContextOrder = { kind: 'ordered'; values: string[] } | { kind: 'add-only' } | { kind: 'fixed' };
 
 /** `config/tasks/*.yaml`: what a kind of work may need. */
@@ -15,7 +15,7 @@ export interface TaskType {
   secrets: string[];
   ttlMsMax: number;
   risk: 'low' | 'medium' | 'high';
-  /** Context keys and how they may change (a key not listed is `fixed`). */
+  /** Context keys and how they may change (one not listed is `fixed` for everything below the task that sets it). */
   context: Record<string, ContextOrder>;
   /** Context keys an agent of the task may tighten. */
   agentSettable: string[];

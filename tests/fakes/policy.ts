@@ -154,6 +154,7 @@ const TASK_TYPE: TaskType = {
   context: {
     risk: { kind: 'ordered', values: ['low', 'medium', 'high'] },
     flags: { kind: 'add-only' },
+    ticket: { kind: 'fixed' },
   },
   agentSettable: ['risk'],
 };

@@ -68,7 +68,7 @@ describe.each(ROWS)('who %s', (_, [method, path, call], statuses) => {
 const CODES: Record<number, string | undefined> = { 403: 'denied', 404: 'not_found' };
 
 describe('an agent and the context', () => {
-  const set = (hand: Hand, risk: string) =>
+  const set = (hand: Hand, risk: unknown) =>
     send(hand, 'PATCH', `/v1/tasks/${world.task}/context`, { json: { context: { risk } } });
 
   it('tightens, and never loosens what is there', async () => {
@@ -76,6 +76,86 @@ describe('an agent and the context', () => {
     const loosened = await set('agent', 'low');
     expect([loosened.status, loosened.body.field]).toEqual([403, 'context.risk']);
     expect((await set('opener', 'low')).status).toBe(200);
+  });
+
+  it.each(['x', 'HIGH', ' high', 1, ['high']])(
+    'never sets what the order does not know, which nobody could tighten after: %j',
+    async (risk) => {
+      const { status, body } = await set('agent', risk);
+      expect([status, body.field]).toEqual([400, 'context.risk']);
+      expect((await set('agent', 'high')).status).toBe(200);
+      expect((await set('agent', risk)).status).toBe(400);
+    },
+  );
+});
+
+describe('a context that is malformed', () => {
+  const open = (context: object, more = {}) =>
+    send('opener', 'POST', '/v1/tasks', { json: { ...TASK, ...more, context } });
+  const change = (hand: Hand, context: object) =>
+    send(hand, 'PATCH', `/v1/tasks/${world.task}/context`, { json: { context } });
+
+  it('is refused with the key, the value and the values there are, when a task opens and later', async () => {
+    const answers = [
+      await open({ risk: 'HIGH' }),
+      await change('opener', { risk: 'HIGH' }),
+      await change('operator', { risk: 'HIGH' }),
+    ];
+    for (const { status, body } of answers) {
+      expect([status, body.field]).toEqual([400, 'context.risk']);
+      expect(body.detail).toBe('context.risk: must be one of low, medium, high, and is "HIGH".');
+    }
+    expect((await send('opener', 'GET', `/v1/tasks/${world.task}`)).body.context).toEqual({});
+  });
+
+  it.each([{ risk: ' high' }, { risk: null }, { flags: 'pii' }, { ticket: 7 }])(
+    'opens no task, no child and none without a type: %j',
+    async (context) => {
+      const [field] = Object.keys(context).map((key) => `context.${key}`);
+      const below = await open(context, { parent: world.task });
+      const untyped = { purpose: 'look around', agents: [REFUNDS], scope: { tools: ['orders.read'] }, context };
+      const bare = await send('opener', 'POST', '/v1/tasks', { json: untyped });
+      for (const answer of [await open(context), below, bare]) {
+        expect([answer.status, answer.body.field]).toEqual([400, field]);
+      }
+    },
+  );
+
+  it('opens no task of its own with a token request', async () => {
+    const task = { type: 'refund', purpose: 'look', context: { risk: 'HIGH' } };
+    const form = {
+      ...tokenForm(svid(REFUNDS), world.task),
+      authorization_details: JSON.stringify([{ type: 'urn:mayfly:task', task }]),
+    };
+    const { status, body } = await world.call('POST', '/oauth2/token', { form });
+    expect([status, body.error, body.field]).toEqual([400, 'invalid_request', 'context.risk']);
+  });
+
+  it.each(['constructor', 'toString', 'valueOf', 'hasOwnProperty', '__defineGetter__'])(
+    'is one with a name that every object has: %s',
+    async (name) => {
+      for (const { status, body } of [await open({ [name]: 'x' }), await change('opener', { [name]: 'x' })]) {
+        expect([status, body.field]).toEqual([400, `context.${name}`]);
+      }
+      expect((await change('agent', { [name]: 'x' })).status).toBe(403);
+      const params = await send('opener', 'POST', '/v1/tasks', { json: { ...TASK, params: { [name]: 'x' } } });
+      expect([params.status, params.body.field]).toEqual([400, 'params']);
+    },
+  );
+});
+
+describe('a fixed context key', () => {
+  const change = (hand: Hand, ticket: string | null) =>
+    send(hand, 'PATCH', `/v1/tasks/${world.task}/context`, { json: { context: { ticket } } });
+
+  it.each(['opener', 'operator'] as const)('is set once, also for its %s', async (hand) => {
+    expect((await change(hand, 'A')).status).toBe(200);
+    expect((await change(hand, 'A')).status).toBe(200);
+    for (const other of ['B', null]) {
+      const { status, body } = await change(hand, other);
+      expect([status, body.field]).toEqual([400, 'context.ticket']);
+    }
+    expect((await send('opener', 'GET', `/v1/tasks/${world.task}`)).body.context).toEqual({ ticket: 'A' });
   });
 });
 

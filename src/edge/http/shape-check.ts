@@ -49,7 +49,7 @@ function isMissing(problem: Problem): boolean {
 function membersAt(schema: z.ZodType, path: readonly PropertyKey[]): string[] {
   let at: z.ZodType | undefined = unwrap(schema);
   for (const step of path) {
-    if (at instanceof z.ZodObject) at = unwrap(at.shape[String(step)] as z.ZodType | undefined);
+    if (at instanceof z.ZodObject && Object.hasOwn(at.shape, step)) at = unwrap(at.shape[String(step)] as z.ZodType);
     else if (at instanceof z.ZodArray) at = unwrap(at.element as z.ZodType);
     else if (at instanceof z.ZodRecord) at = unwrap(at.valueType as z.ZodType);
     else return [];

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import { type Bundle, findWorkload, resourceOfTool } from '../../core/bundle.js';
+import { effectiveContext } from '../../core/context.js';
 import type { Decision, EntityType, PolicyAction, PolicyEntity, PolicyQuestion } from '../../core/decision.js';
 import { suggestion } from '../../core/did-you-mean.js';
+import { stricterSensitivity } from '../../core/sensitivity.js';
 import { parseSpiffeId, pathOf, type SpiffeId, trustDomainOf } from '../../core/spiffe-id.js';
 import { parseDurationMs } from '../../core/time.js';
 import { invalid, problemsOf, readYaml } from './bundle-problems.js';
@@ -248,15 +250,16 @@ function contextOf(
 ): Record<string, unknown> {
   if (!named || !work) return APPLIES[action].principals.includes('Person') ? { secondPerson: false, bound: true } : {};
   const { type, params, purpose, tools, resources, secrets, agents, opener, risk } = work;
+  const said = effectiveContext([{ type, context: named.context }], bundle.taskTypes);
   if (action === 'open') {
     const ttlSeconds = Math.floor((parseDurationMs(named.ttl) ?? 0) / 1_000);
-    const opened = { type, params, purpose, tools, resources, secrets, agents, ttlSeconds, context: named.context };
+    const opened = { type, params, purpose, tools, resources, secrets, agents, ttlSeconds, context: said };
     return { task: opened, selfOpened: named.self_opened };
   }
   if (APPLIES[action].principals.includes('Person')) return { secondPerson: false, bound: true };
   const home = resourceOfTool(bundle, resource.id) ?? bundle.resources.get(resource.id);
   // As the broker does: what an agent says of the task it opened for itself is untrusted.
-  const environment = named.self_opened ? undefined : named.context['environment'];
+  const environment = named.self_opened ? undefined : said['environment'];
   const situation = {
     task: {
       id: 'tsk_a_00000000000000000000000000',
@@ -264,12 +267,12 @@ function contextOf(
       generation: 0,
       selfOpened: named.self_opened,
       depth: 1,
-      context: named.context,
+      context: said,
     },
     environment: typeof environment === 'string' ? environment : principal.attributes['environment'],
-    dataSensitivity: stricter(
+    dataSensitivity: stricterSensitivity(
       home?.sensitivity ?? bundle.secrets.get(resource.id)?.sensitivity ?? 'public',
-      named.context,
+      said['data_sensitivity'],
     ),
     proof: 'jwt-svid',
     binding: 'none',
@@ -278,11 +281,4 @@ function contextOf(
   const target = { ...situation, audience: home?.resource ?? resource.id, enforcement: home?.enforcement ?? 'feed' };
   if (action === 'call') return { ...target, arguments: {}, calls: 0 };
   return { ...target, ttlSecondsRequested: 300 };
-}
-
-const SENSITIVITIES = ['public', 'internal', 'confidential', 'restricted'];
-
-function stricter(ofResource: string, context: Record<string, unknown>): string {
-  const rank = Math.max(SENSITIVITIES.indexOf(ofResource), SENSITIVITIES.indexOf(String(context['data_sensitivity'])));
-  return SENSITIVITIES[rank] ?? ofResource;
 }

@@ -465,13 +465,26 @@ describe('when it goes wrong', () => {
   });
 });
 
-describe('the nearest miss', () => {
-  const sample = async () => {
-    const { sampleFiles } = await import('./sample.js');
-    const { bundleFormat } = await import('../../../../src/plugins/policy/bundle.js');
-    return cedarEngine().prepare(bundleFormat.parse(sampleFiles()));
-  };
+const sample = async () => {
+  const { sampleFiles } = await import('./sample.js');
+  const { bundleFormat } = await import('../../../../src/plugins/policy/bundle.js');
+  return cedarEngine().prepare(bundleFormat.parse(sampleFiles()));
+};
 
+describe('the sample policies and a word that nobody knows', () => {
+  it.each(['HIGH', ' high', 'x', ''])('a refund task whose risk is %j gets nothing', async (risk) => {
+    const policy = await sample();
+    expect(policy.decide(mintQuestion({ task: { context: { risk: 'medium' } } })).effect).toBe('allow');
+    expect(policy.decide(mintQuestion({ task: { context: { risk } } })).effect).toBe('deny');
+  });
+
+  it('an environment that is not the agent’s gets nothing', async () => {
+    const policy = await sample();
+    expect(policy.decide(mintQuestion({ context: { environment: 'Production' } })).effect).toBe('deny');
+  });
+});
+
+describe('the nearest miss', () => {
   it.each([
     [
       'an agent nobody declared',
@@ -516,7 +529,7 @@ describe('the nearest miss', () => {
     [
       'a forbid',
       mintQuestion({ task: { context: { risk: 'high' } } }),
-      'policy refunds-stop-at-high-risk forbids it because context.task.type == "refund" and context.task.context has risk and context.task.context.risk == "high"',
+      'policy refunds-stop-at-high-risk forbids it because context.task.type == "refund" and context.task.context has risk and !["low", "medium"].contains(context.task.context.risk)',
     ],
     [
       'an unmet unless',
