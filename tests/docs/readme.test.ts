@@ -37,6 +37,7 @@ const EXPECTED: Record<string, { exit: number; says: RegExp }> = {
   run: { exit: 0, says: /I am mayfly_\w+[\s\S]*credential\.issued/ },
   'curl-task': { exit: 0, says: /"state":"completed"/ },
   stop: { exit: 0, says: /Effective now; lock lck_/ },
+  receipt: { exit: 0, says: /reason: 'odd refunds'[\s\S]*enumeration: 'finished'/ },
   lift: { exit: 0, says: /requested[\s\S]*lifted/ },
   operate: { exit: 0, says: /Grants are open[\s\S]*ok {3}orders-db[\s\S]*ES256[\s\S]*sha256:[\s\S]*0 failed/ },
 };
@@ -47,7 +48,7 @@ describe('the README', () => {
   });
 
   it('names every program that it has its reader save in a command', () => {
-    expect(PROGRAMS.map((program) => program.name)).toEqual(['orchestrator.mjs', 'agent.mjs']);
+    expect(PROGRAMS.map((program) => program.name)).toEqual(['orchestrator.mjs', 'agent.mjs', 'receipt.mjs']);
   });
 
   it('leaves no command untested but those that fetch and start', () => {
@@ -123,12 +124,14 @@ describe('the README', () => {
       // Variables of one block are used in the next: all run in one shell, each ends with its own exit code.
       const marks = BLOCKS.map(({ name, text }) => `echo "<<${name}>>"\n${text}echo "<<exit $?>>"\n`);
       const script = marks.join('').replaceAll('http://127.0.0.1:7117', url);
-      // As in a clone: the sample bundle is in `config`, and the package finds itself by its name.
+      // As in a clone: the sample bundle is in `config`, and the package finds itself by its name and its dependencies beside it.
       const clone = join(dir, 'clone');
       mkdirSync(join(clone, 'node_modules'), { recursive: true });
       symlinkSync(resolve('.'), join(clone, 'node_modules/mayfly'));
       symlinkSync(resolve('config'), join(clone, 'config'));
-      for (const { name, text } of PROGRAMS) writeFileSync(join(clone, name), text);
+      symlinkSync(resolve('node_modules/jose'), join(clone, 'node_modules/jose'));
+      for (const { name, text } of PROGRAMS)
+        writeFileSync(join(clone, name), text.replaceAll('http://127.0.0.1:7117', url));
       const { stdout } = spawnSync('bash', ['-c', `exec 2>&1\n${script}`], {
         cwd: clone,
         encoding: 'utf8',
