@@ -8,13 +8,13 @@ import type { Parts } from './parts.js';
 import { record } from './refusal.js';
 import { spokenFor } from './spoken-for.js';
 
-/** So long a repeat has the lease it replaces for itself. */
-const TURN_MS = 60_000;
-
 /**
  * A request that is repeated with its `Idempotency-Key`: its first answer was lost, and the credential in it is kept nowhere. So the first lease is
- * revoked and another one issued in its place, which says so. What is stored under the key is a lease's id and nothing else, and it is stored
- * before that lease's intent: whatever dies on the way, the next repeat knows what to revoke.
+ * revoked and another one issued in its place, which says so. What is stored is the id of the one lease that the key stands for, before that
+ * lease's intent, and an intent opens only while the key names its lease. A repeat gives that lease up first: from then on it is in the ledger
+ * already, to be revoked, or never will be. Only when it is revoked does the key name the next one. So of a key's leases one at most is neither revoked
+ * nor being revoked, at whatever moment and however many ask; of several at once the latest to be named is answered, the others are told of a
+ * conflict. Whoever dies on the way leaves a key that names what the next repeat has to revoke.
  */
 export async function issueAgain(
   parts: Parts,
@@ -24,20 +24,25 @@ export async function issueAgain(
 ): Promise<SecretIssued> {
   // A key is one caller's, for one task: a token of another task has keys of its own.
   const task = spokenFor(caller)?.taskId ?? request.task;
-  const key = createHash('sha256')
+  const requestKey = createHash('sha256')
     .update(JSON.stringify([caller.name, 'secret', request.secret, task, sent]))
     .digest('base64url');
-  const claim = await parts.replayGuard.claim(key, bodyDigest, parts.clock.now());
-  if (claim.outcome === 'other_body') {
+  const leaseId = newId('lse', parts.settings.cell, parts.clock.now());
+  const name = { bodyDigest, leaseId };
+  let replaces: string | undefined;
+  let named = await parts.replayGuard.nameLease(requestKey, name, parts.clock.now());
+  if (named.outcome === 'given_up') {
+    const inPlaceOf = named.leaseId;
+    replaces = await revokeGivenUp(parts, caller, inPlaceOf);
+    named = await parts.replayGuard.nameLease(requestKey, { ...name, inPlaceOf }, parts.clock.now());
+  }
+  if (named.outcome === 'other_body') {
     throw new BrokerError('key_reused', 'This Idempotency-Key came with another body before.', {
       field: 'idempotency-key',
     });
   }
-  if (claim.outcome === 'in_progress') throw inProgress();
-  const replaces = claim.outcome === 'answered' ? await giveUp(parts, caller, claim.answer) : undefined;
-  const leaseId = newId('lse', parts.settings.cell, parts.clock.now());
-  await parts.replayGuard.answer(key, JSON.stringify({ lease: leaseId }), parts.clock.now());
-  return issue(parts, caller, { ...request, ...(replaces !== undefined && { replaces }) }, leaseId);
+  if (named.outcome !== 'named') throw inProgress();
+  return issue(parts, caller, { ...request, ...(replaces !== undefined && { replaces }) }, { leaseId, requestKey });
 }
 
 function inProgress(): BrokerError {
@@ -48,18 +53,15 @@ function inProgress(): BrokerError {
 }
 
 /**
- * Revokes what the key stands for, whoever may hold it now: under this caller's key there is nobody else's lease. Of several repeats one has the
- * turn. Undefined when there was nothing to replace.
+ * Revokes what the key stood for, whoever may hold it now: under this caller's key there is nobody else's lease. Several repeats may do it at the
+ * same time. Undefined when there was nothing to replace.
  */
-async function giveUp(parts: Parts, caller: Caller, answer: string): Promise<string | undefined> {
-  const { lease: leaseId } = JSON.parse(answer) as { lease: string };
-  const nowMs = parts.clock.now();
-  if (!(await parts.replayGuard.once(`replaces:${leaseId}`, nowMs + TURN_MS, nowMs))) throw inProgress();
+async function revokeGivenUp(parts: Parts, caller: Caller, leaseId: string): Promise<string | undefined> {
   const reason = 'its request was repeated';
   await parts.ledger.revokeLeases({
     leaseIds: [leaseId],
     reason,
-    nowMs,
+    nowMs: parts.clock.now(),
     audit: record(parts, 'credential.revoking', caller, { lease: leaseId, action: 'revoke', reasons: [reason] }),
   });
   const lease = await parts.views.lease(leaseId);

@@ -61,13 +61,14 @@ export async function issue(
   parts: Parts,
   caller: Caller,
   request: SecretRequest,
-  leaseId = newId('lse', parts.settings.cell, parts.clock.now()),
+  keyed?: { leaseId: string; requestKey: string },
 ): Promise<SecretIssued> {
   const about = { action: 'read', detail: { secret: request.secret } };
   return recordingRefusals(parts, caller, about, async () => {
     checkLife(request.ttlMs);
     const taskId = await taskAskedFor(parts, caller, request.task);
-    const draft = await intend(parts, caller, request, { taskId, leaseId });
+    const leaseId = keyed?.leaseId ?? newId('lse', parts.settings.cell, parts.clock.now());
+    const draft = await intend(parts, caller, request, { taskId, leaseId, requestKey: keyed?.requestKey });
     try {
       const issued = await make(parts, draft);
       return await commit(parts, caller, request, draft, issued);
@@ -106,7 +107,7 @@ async function intend(
   parts: Parts,
   caller: Caller,
   request: SecretRequest,
-  ids: { taskId: string; leaseId: string },
+  { requestKey, ...ids }: { taskId: string; leaseId: string; requestKey: string | undefined },
 ): Promise<Draft> {
   for (let reads = 0; reads < READS_MAX; reads++) {
     const draft = await decide(parts, caller, request, ids);
@@ -117,6 +118,7 @@ async function intend(
       intentDeadlineMs: nowMs + allowed.backend.bounds.issueTimeoutMs,
       basis: basisOf(draft),
       quotas: parts.settings.quotas,
+      ...(requestKey !== undefined && { requestKey }),
       nowMs,
       audit: record(parts, 'credential.intended', caller, recordOf(draft)),
     });
@@ -124,6 +126,7 @@ async function intend(
       draft.lease.intentDeadlineMs = nowMs + allowed.backend.bounds.issueTimeoutMs;
       return draft;
     }
+    if (outcome.outcome === 'not_live' && outcome.by === ids.leaseId) throw revokedMeanwhile(ids.leaseId);
     if (outcome.outcome !== 'stale') throw refusedCommit(outcome);
   }
   throw keepsChanging();
@@ -228,9 +231,7 @@ async function commit(
     });
     if (outcome.outcome === 'committed') return answer(parts, draft, lease, issued);
     if (outcome.outcome === 'too_late') throw closed('it was made too late to be committed');
-    if (outcome.outcome === 'not_live' && outcome.by === leaseId) {
-      throw new BrokerError('conflict', 'It was revoked while it was made.', { reason: `${leaseId} is not pending` });
-    }
+    if (outcome.outcome === 'not_live' && outcome.by === leaseId) throw revokedMeanwhile(leaseId);
     if (outcome.outcome !== 'stale') throw refusedCommit(outcome);
   }
   throw keepsChanging();
@@ -258,6 +259,10 @@ function notIssued(error: unknown): string {
 
 function inCallersWords(error: unknown): unknown {
   return error instanceof BackendProblem ? closed(`${error.kind}: ${error.message}`) : error;
+}
+
+function revokedMeanwhile(leaseId: string): BrokerError {
+  return new BrokerError('conflict', 'It was revoked while it was made.', { reason: `${leaseId} is not pending` });
 }
 
 function keepsChanging(): BrokerError {

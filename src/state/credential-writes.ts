@@ -50,7 +50,8 @@ export async function commitCredential(
     nowMs,
     audit,
     intentDeadlineMs,
-  }: Parameters<Ledger['commitLease']>[0] & { intentDeadlineMs?: number },
+    requestKey,
+  }: Parameters<Ledger['commitLease']>[0] & { intentDeadlineMs?: number; requestKey?: string },
 ): ReturnType<Ledger['commitLease']> {
   assert(lease.kind === 'credential' && lease.taskId !== undefined, 'a credential belongs to a task');
   const { keys } = cell;
@@ -72,6 +73,7 @@ export async function commitCredential(
       ofTask.credentials,
       ofTask.agentTasks,
       keys.backendCredentials(lease.backend ?? ''),
+      requestKey === undefined ? keys.none : keys.request(requestKey),
       ...path.keys,
     ],
     [

@@ -295,6 +295,14 @@ export const KEY_DOCS: readonly KeyDoc[] = [
     life: '24 hours',
     loss: 'a repeated request is done again; the ledger is idempotent by id',
   },
+  {
+    name: 'request:<hash>',
+    type: 'hash',
+    content:
+      'a request for a secret with an Idempotency-Key: digest of its body, the lease it stands for, whether that one was given up',
+    life: '24 hours',
+    loss: 'a repeated request does not find the first credential, which lives until it or its task ends; what is not intended yet is refused',
+  },
 ];
 
 const HASHES_MAX = 20_000;
@@ -435,6 +443,10 @@ export class Keys {
 
   idempotency(key: string): string {
     return `${this.#tag}idempotency:${this.#short(key)}`;
+  }
+
+  request(key: string): string {
+    return `${this.#tag}request:${this.#short(key)}`;
   }
 
   /** 128 bits of SHA-256: names of users' making never become key names, and all keys have a bounded length. */

@@ -4,7 +4,7 @@ import type { ReplayGuard } from './stores.js';
 const DAY_MS = 86_400_000;
 const HOLD_MS = 60_000;
 
-/** Things that may happen once. Each is one command on one key; when Redis does not answer, nothing happens. */
+/** Things that may happen once. Each is one command or one script on one key; when Redis does not answer, nothing happens. */
 export function redisReplayGuard({ line, keys, encryption }: Cell): ReplayGuard {
   return {
     once: async (key, untilMs, nowMs) => {
@@ -35,6 +35,15 @@ export function redisReplayGuard({ line, keys, encryption }: Cell): ReplayGuard 
 
     release: async (key) => {
       await line.ask((client) => client.del(keys.idempotency(key)));
+    },
+
+    nameLease: async (key, { bodyDigest, leaseId, inPlaceOf = '' }, nowMs) => {
+      const words = [bodyDigest, leaseId, inPlaceOf, DAY_MS];
+      const [outcome, other] = (await line.run('name-lease', [keys.request(key)], words, { nowMs })) as [
+        'named' | 'taken' | 'other_body' | 'given_up',
+        string?,
+      ];
+      return outcome === 'given_up' ? { outcome, leaseId: other as string } : { outcome };
     },
   };
 }

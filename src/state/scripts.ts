@@ -20,6 +20,7 @@ const SCRIPTS = {
   head: { before: ['guard'], flags: 'no-writes' },
   'start-task': { before: ['guard', 'grant'], flags: '' },
   'commit-lease': { before: ['guard', 'grant'], flags: '' },
+  'name-lease': { before: ['guard'], flags: '' },
   'commit-credential': { before: ['guard', 'grant'], flags: '' },
   'renew-lease': { before: ['guard', 'grant'], flags: '' },
   'note-credential': { before: ['guard'], flags: 'allow-oom' },

@@ -66,10 +66,14 @@ export interface Ledger {
     audit: AuditRecord;
   }): Promise<{ outcome: 'committed' } | Refusal>;
 
-  /** Writes a credential's intent: a `pending` lease, due at `intentDeadlineMs`. Same conditions as commitLease. */
+  /**
+   * Writes a credential's intent: a `pending` lease, due at `intentDeadlineMs`. Same conditions as commitLease. With a `requestKey` it is also
+   * refused, as `not_live` by its own id, unless that key names this lease now (ReplayGuard.nameLease).
+   */
   openIntent(write: {
     lease: LeaseRecord;
     intentDeadlineMs: EpochMs;
+    requestKey?: string;
     basis: Basis;
     quotas: Quotas;
     nowMs: EpochMs;
@@ -573,6 +577,17 @@ export interface ReplayGuard {
   answer(key: string, answer: string, nowMs: EpochMs): Promise<void>;
   /** Gives the claim back when the request failed. */
   release(key: string): Promise<void>;
+  /**
+   * An Idempotency-Key that stands for a lease, for 24 h: of the leases that come with it, `openIntent` opens the one it names and no other.
+   * `named`: that is `leaseId` now. `given_up`: it named another one, whose intent can never be opened from here on; once that one is revoked,
+   * come again `inPlaceOf` it. Until then the key names it still, so that whoever dies in between leaves it to the next who asks. `taken`:
+   * somebody else came with the key meanwhile.
+   */
+  nameLease(
+    key: string,
+    name: { bodyDigest: string; leaseId: string; inPlaceOf?: string },
+    nowMs: EpochMs,
+  ): Promise<{ outcome: 'named' | 'taken' | 'other_body' } | { outcome: 'given_up'; leaseId: string }>;
 }
 
 export interface AuditLog {

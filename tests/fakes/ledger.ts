@@ -134,6 +134,11 @@ export class FakeLedger implements Ledger {
     const there = state.leases.get(lease.id);
     if (there?.state === 'pending') return { outcome: 'committed' };
     if (there) return { outcome: 'not_live', by: lease.id };
+    if (write.requestKey !== undefined) {
+      const key = state.requests.get(write.requestKey);
+      const isNamed = key !== undefined && key.untilMs > write.nowMs && key.leaseId === lease.id && !key.isGivenUp;
+      if (!isNamed) return { outcome: 'not_live', by: lease.id };
+    }
     this.#mustGrant();
     const refusal = this.#leaseRefusal(lease, write.basis, write.quotas, write.nowMs);
     if (refusal) return refusal;

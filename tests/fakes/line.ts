@@ -73,6 +73,8 @@ export interface LineState {
   reconciled: Map<string, Reconciled>;
   once: Map<string, EpochMs>;
   claims: Map<string, { bodyDigest: string; answer?: string; untilMs: EpochMs }>;
+  /** What the keys of repeated requests stand for. */
+  requests: Map<string, { bodyDigest: string; leaseId: string; isGivenUp: boolean; untilMs: EpochMs }>;
 }
 
 /** What one broker acknowledged lately and repeats when the store has forgotten it. */
@@ -159,6 +161,7 @@ export class Line {
       reconciled: new Map(),
       once: new Map(),
       claims: new Map(),
+      requests: new Map(),
     };
     if (options.bundle) {
       const { digest, files } = options.bundle;

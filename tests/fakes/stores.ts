@@ -91,6 +91,21 @@ function fakeReplayGuard(line: Line): ReplayGuard {
       answering();
       line.state.claims.delete(key);
     },
+    nameLease: async (key, { bodyDigest, leaseId, inPlaceOf }, nowMs) => {
+      answering();
+      const { requests } = line.state;
+      const kept = requests.get(key);
+      const there = kept && kept.untilMs > nowMs ? kept : undefined;
+      if (there && there.bodyDigest !== bodyDigest) return { outcome: 'other_body' };
+      if (there?.leaseId === leaseId) return { outcome: there.isGivenUp ? 'taken' : 'named' };
+      if (there && inPlaceOf === undefined) {
+        there.isGivenUp = true;
+        return { outcome: 'given_up', leaseId: there.leaseId };
+      }
+      if (there?.leaseId !== inPlaceOf || there?.isGivenUp === false) return { outcome: 'taken' };
+      requests.set(key, { bodyDigest, leaseId, isGivenUp: false, untilMs: nowMs + DAY_MS });
+      return { outcome: 'named' };
+    },
   };
 }
 

@@ -89,22 +89,33 @@ describe('POST /v1/secrets/{name}', () => {
     expect(world.parts.line.state.leases.get(asked)?.state).toBe('revoking');
   });
 
-  it('409 with Retry-After: a request with the same key is under way', async () => {
+  it('409 with Retry-After: another request with the same key came first', async () => {
     let meanwhile: Awaited<ReturnType<typeof ask>> | undefined;
-    expect((await ask({}, keyed('k'))).status).toBe(200);
-    const { once } = world.parts.replayGuard;
-    world.parts.replayGuard.once = async (...words) => {
-      const first = await once.call(world.parts.replayGuard, ...words);
-      world.parts.replayGuard.once = once;
+    const first = await ask({}, keyed('k'));
+    const { revokeLeases } = world.parts.ledger;
+    world.parts.ledger.revokeLeases = async (write) => {
+      world.parts.ledger.revokeLeases = revokeLeases;
       meanwhile = await ask({}, keyed('k'));
-      return first;
+      return revokeLeases.call(world.parts.ledger, write);
     };
-    expect((await ask({}, keyed('k'))).status).toBe(200);
-    expect([meanwhile?.status, meanwhile?.body.code, meanwhile?.headers.get('retry-after')]).toEqual([
-      409,
-      'conflict',
-      '1',
-    ]);
+    const { status, body, headers } = await ask({}, keyed('k'));
+    expect([status, body.code, headers.get('retry-after')]).toEqual([409, 'conflict', '1']);
+    expect([meanwhile?.status, meanwhile?.body.replaces]).toEqual([200, first.body.lease_id]);
+  });
+
+  it('409: its key came again before it was made, and nothing is made', async () => {
+    let meanwhile: Awaited<ReturnType<typeof ask>> | undefined;
+    const before = backend().live();
+    const { openIntent } = world.parts.ledger;
+    world.parts.ledger.openIntent = async (write) => {
+      world.parts.ledger.openIntent = openIntent;
+      meanwhile = await ask({}, keyed('k'));
+      return openIntent.call(world.parts.ledger, write);
+    };
+    const { status, body } = await ask({}, keyed('k'));
+    expect([status, body.code]).toEqual([409, 'conflict']);
+    expect(meanwhile?.status).toBe(200);
+    expect(backend().live()).toEqual([...before, meanwhile?.body.lease_id]);
   });
 
   it('422: the key came with another body', async () => {

@@ -726,7 +726,7 @@ const STEPS = {
     if (ask) await pair.ask(`views ${what}`, ask);
   },
 
-  replay: async (pair: Pair, x: number, y: number) => {
+  replay: async (pair: Pair, x: number, y: number, z: number) => {
     const nowMs = pair.clock.now();
     // Redis forgets these by its own clock, which does not jump: so they are only asked about within one moment.
     const once = `dpop:${x % 3}:${nowMs}`;
@@ -735,6 +735,10 @@ const STEPS = {
     await pair.ask('claim', ({ stores }) => stores.replayGuard.claim(claim, `body-${x % 2}`, nowMs));
     if (x % 2 === 0) await pair.ask('answer', ({ stores }) => stores.replayGuard.answer(claim, '{}', nowMs));
     else if (y % 2 === 0) await pair.ask('release', ({ stores }) => stores.replayGuard.release(claim));
+    const request = `request-${y % 2}:${nowMs}`;
+    const [leaseId, other] = [`lse_${x % 3}`, `lse_${y % 3}`];
+    const name = { bodyDigest: `body-${z % 4 === 0}`, leaseId, ...(z % 2 === 0 && { inPlaceOf: other }) };
+    await pair.ask('nameLease', ({ stores }) => stores.replayGuard.nameLease(request, name, nowMs));
   },
 
   /** What the feed kills, as each side's own table has it. */

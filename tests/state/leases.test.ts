@@ -31,12 +31,13 @@ describe.each(STORE_NAMES)('leases on %s', (name) => {
       nowMs: world.clock.now(),
       audit: world.audit('token.minted', { lease: lease.id }),
     });
-  const intend = (lease: LeaseRecord, quotas = QUOTAS) =>
+  const intend = (lease: LeaseRecord, quotas = QUOTAS, requestKey?: string) =>
     world.ledger.openIntent({
       lease,
       intentDeadlineMs: world.clock.now() + 3_000,
       basis: { position: lease.position, bundle: lease.bundle, generations: lease.generations },
       quotas,
+      ...(requestKey !== undefined && { requestKey }),
       nowMs: world.clock.now(),
       audit: world.audit('credential.intended', { lease: lease.id }),
     });
@@ -82,6 +83,34 @@ describe.each(STORE_NAMES)('leases on %s', (name) => {
       nowMs: world.clock.now(),
       audit: world.audit('task.ended'),
     });
+
+  it('an intent opens only while the key of its request names it', async () => {
+    const [first, second, third] = [await credential(), await credential(), await credential()];
+    const nowMs = world.clock.now();
+    const name = (leaseId: string, inPlaceOf?: string, bodyDigest = 'b') =>
+      world.replayGuard.nameLease('k', { bodyDigest, leaseId, ...(inPlaceOf !== undefined && { inPlaceOf }) }, nowMs);
+    const isClosed = async (lease: LeaseRecord) =>
+      expect(await intend(lease, QUOTAS, 'k')).toEqual({ outcome: 'not_live', by: lease.id });
+
+    await isClosed(first);
+    expect(await name(first.id, second.id)).toEqual({ outcome: 'taken' });
+    expect(await name(first.id)).toEqual({ outcome: 'named' });
+    expect(await name(first.id)).toEqual({ outcome: 'named' });
+    expect(await name(second.id, undefined, 'other')).toEqual({ outcome: 'other_body' });
+    expect(await name(second.id, first.id)).toEqual({ outcome: 'taken' });
+    await isClosed(second);
+    expect(await name(second.id)).toEqual({ outcome: 'given_up', leaseId: first.id });
+    expect(await name(first.id)).toEqual({ outcome: 'taken' });
+    await isClosed(first);
+    await isClosed(second);
+    expect(await name(third.id)).toEqual({ outcome: 'given_up', leaseId: first.id });
+    expect(await name(second.id, first.id)).toEqual({ outcome: 'named' });
+    expect(await name(third.id, first.id)).toEqual({ outcome: 'taken' });
+    await isClosed(first);
+    await isClosed(third);
+    expect(await intend(second, QUOTAS, 'k')).toEqual({ outcome: 'committed' });
+    expect((await world.views.lease(first.id)) ?? (await world.views.lease(third.id))).toBeUndefined();
+  });
 
   it('a committed token lease reads back whole', async () => {
     const lease = await world.tokenFor(task, {

@@ -2,7 +2,6 @@ import { abandon } from '../../../src/broker/abandon.js';
 import type { Caller } from '../../../src/broker/caller.js';
 import { giveBack } from '../../../src/broker/give-back.js';
 import { issue } from '../../../src/broker/issue.js';
-import { issueAgain } from '../../../src/broker/issue-again.js';
 import { reEvaluateTask } from '../../../src/broker/re-evaluate.js';
 import { RECONCILE_EVERY_MS, reconcile } from '../../../src/broker/reconcile.js';
 import { renew } from '../../../src/broker/renew.js';
@@ -206,61 +205,6 @@ describe('give back', () => {
     world.policies.rule = ({ resource }) => (resource.type === 'Installation' ? 'deny' : 'allow');
     expect(await refused(giveBack(world, other(), id))).toBe('not_found');
     expect(world.lease(id).state).toBe('active');
-  });
-});
-
-describe('a request that is repeated', () => {
-  const again = (key: string, bodyDigest = 'b') =>
-    issueAgain(world, agentOf(world), { secret: 'orders-db', task: task.id }, { key, bodyDigest });
-
-  it('revokes the first credential and issues another that says so; nothing secret is kept to be replayed', async () => {
-    const first = await again('k');
-    const second = await again('k');
-    expect(second).toMatchObject({ replaces: first.leaseId });
-    expect(second.leaseId).not.toBe(first.leaseId);
-    await world.schedule.runJobs();
-    expect(world.lease(first.leaseId).state).toBe('revoked');
-    expect(backend.live()).toEqual([second.leaseId]);
-    expect(JSON.stringify([...world.line.state.claims.values()])).not.toContain('pw-');
-    expect((await again('k')).replaces).toBe(second.leaseId);
-  });
-
-  it('many times at once leaves one credential alive, and the others are told to come again', async () => {
-    await again('k');
-    const answers = await Promise.allSettled([again('k'), again('k'), again('k'), again('k')]);
-    const told = answers.filter(({ status }) => status === 'rejected') as PromiseRejectedResult[];
-    expect(told.map(({ reason }) => (reason as BrokerError).code)).toEqual(['conflict', 'conflict', 'conflict']);
-    await world.schedule.runJobs();
-    expect(backend.live()).toHaveLength(1);
-  });
-
-  it('knows the lease from before its intent on: whatever dies after that leaves nothing that a repeat does not revoke', async () => {
-    const openIntent = world.ledger.openIntent.bind(world.ledger);
-    const kept: (string | undefined)[] = [];
-    world.ledger.openIntent = (write) => {
-      kept.push([...world.line.state.claims.values()].at(-1)?.answer);
-      return openIntent(write);
-    };
-    const { leaseId } = await again('k');
-    expect(kept).toEqual([JSON.stringify({ lease: leaseId })]);
-  });
-
-  it('for another task is another request: the first credential lives on', async () => {
-    const first = await again('k');
-    const second = await world.openTask();
-    const request = { secret: 'orders-db', task: second.id };
-    const answer = await issueAgain(world, agentOf(world), request, { key: 'k', bodyDigest: 'b' });
-    expect(answer).not.toHaveProperty('replaces');
-    await world.schedule.runJobs();
-    expect(backend.live().sort()).toEqual([first.leaseId, answer.leaseId].sort());
-  });
-
-  it('with another body is refused, and one that failed gives its key back', async () => {
-    await again('k');
-    expect(await refused(again('k', 'other'))).toBe('key_reused');
-    backend.faults.issue = [{ kind: 'busy' }];
-    expect(await refused(again('l'))).toBe('unavailable');
-    expect(await again('l')).not.toHaveProperty('replaces');
   });
 });
 

@@ -49,7 +49,15 @@ describe('the scripts', () => {
     ]) {
       expect(names).toContain(name);
     }
-    for (const name of ['start-task', 'commit-lease', 'commit-credential', 'renew-lease', 'resume-task', 'note']) {
+    for (const name of [
+      'start-task',
+      'commit-lease',
+      'name-lease',
+      'commit-credential',
+      'renew-lease',
+      'resume-task',
+      'note',
+    ]) {
       expect(names).not.toContain(name);
     }
   });
@@ -100,6 +108,7 @@ describe('the keys', () => {
     keys.bundle('X'),
     keys.once('X'),
     keys.idempotency('X'),
+    keys.request('X'),
   ];
 
   it('are each documented, and nothing is documented that is not made', () => {
