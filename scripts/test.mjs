@@ -5,17 +5,21 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { orOneLine, prepare, ROOT } from './prepare.mjs';
+import { orOneLine, Preparation, prepare, ROOT } from './prepare.mjs';
 
-await orOneLine(() => {
+await orOneLine(async () => {
   const words = process.argv.slice(2).filter((word) => word !== '--fast');
   const isFast = process.argv.includes('--fast');
   prepare({ build: !isFast });
   // Where no Redis is installed, one is fetched once for all tests.
   process.env.MAYFLY_TOOLS_DIR ??= join(ROOT, '.data/tools');
   const { suites, leftOut } = isFast ? { suites: [], leftOut: undefined } : chooseSuites();
-  // The tests of real processes have time-outs to keep: they come one after the other, when nothing else wants the cores.
-  const runs = [runJest(['fast'], words), ...(suites.length > 0 ? [runJest(suites, ['--runInBand', ...words])] : [])];
+  if (suites.length > 0) await fetchRedis();
+  // The tests of real processes have time-outs to keep, and wait most of the time: two files at once, when nothing else wants the cores.
+  const runs = [
+    runJest(['fast'], words),
+    ...(suites.length > 0 ? [runJest(suites, ['--maxWorkers=2', ...words])] : []),
+  ];
   const sum = (count) => runs.reduce((total, run) => total + run[count], 0);
   const [passed, failed, skipped] = [sum('passed'), sum('failed'), sum('skipped')];
   if (skipped > 0) process.stdout.write(`${skipped} skipped\n`);
@@ -23,6 +27,15 @@ await orOneLine(() => {
   process.stdout.write(`${passed} passed, ${failed} failed\n`);
   if (failed > 0 || passed === 0) process.exitCode = 1;
 });
+
+/** Once, before two tests at a time want it. */
+async function fetchRedis() {
+  const { findRedisBinary } = await import('../dist/main/dev/redis-binary.js');
+  const say = (line) => process.stdout.write(`${line}\n`);
+  await findRedisBinary({ toolsDir: process.env.MAYFLY_TOOLS_DIR, allowFetch: true, say }).catch(({ message }) => {
+    throw new Preparation(message);
+  });
+}
 
 /** What only the tests of the chart want; without it they say so themselves, and the other peers are used all the same. */
 const CHART_PEERS = ['helm', 'kubernetes-validate'];
