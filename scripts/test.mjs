@@ -5,7 +5,11 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { chooseSuites } from './choose-suites.mjs';
 import { orOneLine, Preparation, prepare, ROOT } from './prepare.mjs';
+
+/** Files that kill, stop and fill up what they run on: one after the other. */
+const ALONE = 'tests/(e2e/(drain|credentials/)|peers/(vault-crash|secret-metrics))';
 
 await orOneLine(async () => {
   const words = process.argv.slice(2).filter((word) => word !== '--fast');
@@ -15,11 +19,7 @@ await orOneLine(async () => {
   process.env.MAYFLY_TOOLS_DIR ??= join(ROOT, '.data/tools');
   const { suites, leftOut } = isFast ? { suites: [], leftOut: undefined } : chooseSuites();
   if (suites.length > 0) await fetchRedis();
-  // The tests of real processes have time-outs to keep, and wait most of the time: two files at once, when nothing else wants the cores.
-  const runs = [
-    runJest(['fast'], words),
-    ...(suites.length > 0 ? [runJest(suites, ['--maxWorkers=2', ...words])] : []),
-  ];
+  const runs = [runJest(['fast'], words), ...(suites.length > 0 ? ofRealProcesses(suites, words) : [])];
   const sum = (count) => runs.reduce((total, run) => total + run[count], 0);
   const [passed, failed, skipped] = [sum('passed'), sum('failed'), sum('skipped')];
   if (skipped > 0) process.stdout.write(`${skipped} skipped\n`);
@@ -28,6 +28,15 @@ await orOneLine(async () => {
   if (failed > 0 || passed === 0) process.exitCode = 1;
 });
 
+/** They have time-outs to keep, and wait most of the time: two files at once, when nothing else wants the cores. */
+function ofRealProcesses(suites, words) {
+  if (words.length > 0) return [runJest(suites, ['--runInBand', ...words])];
+  return [
+    runJest(suites, ['--maxWorkers=2', `--testPathIgnorePatterns=${ALONE}`]),
+    runJest(suites, ['--runInBand', ALONE]),
+  ];
+}
+
 /** Once, before two tests at a time want it. */
 async function fetchRedis() {
   const { findRedisBinary } = await import('../dist/main/dev/redis-binary.js');
@@ -35,27 +44,6 @@ async function fetchRedis() {
   await findRedisBinary({ toolsDir: process.env.MAYFLY_TOOLS_DIR, allowFetch: true, say }).catch(({ message }) => {
     throw new Preparation(message);
   });
-}
-
-/** What only the tests of the chart want; without it they say so themselves, and the other peers are used all the same. */
-const CHART_PEERS = ['helm', 'kubernetes-validate'];
-
-/** The suite `peers` runs where all its peers are, but for those of the chart. */
-function chooseSuites() {
-  const { status, stdout } = spawnSync('bash', [join(ROOT, 'scripts/peers.sh'), '--check'], { encoding: 'utf8' });
-  if (status === 0) return { suites: ['real', 'peers'], leftOut: undefined };
-  const missing = (stdout ?? '')
-    .split('\n')
-    .filter((line) => line.endsWith('missing'))
-    .map((line) => line.split(' ')[0]);
-  const names = missing.length > 0 ? missing.join(', ') : 'bash';
-  if (missing.length > 0 && missing.every((name) => CHART_PEERS.includes(name))) {
-    return {
-      suites: ['real', 'peers'],
-      leftOut: `the tests of the chart, for want of ${names} (scripts/peers.sh fetches them)`,
-    };
-  }
-  return { suites: ['real'], leftOut: `tests/peers, for want of ${names} (scripts/peers.sh fetches them)` };
 }
 
 function runJest(suites, words) {
