@@ -1,16 +1,18 @@
 import {
   closeSync,
   existsSync,
-  fsyncSync,
+  fdatasync,
   mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
+  write,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { AuditRecord } from '../core/audit.js';
 import { compareStreamIds } from './stream-id.js';
 
@@ -20,6 +22,12 @@ export type PlacedRecord = AuditRecord & { pos?: string };
 export interface AuditLine {
   streamId: string;
   record: PlacedRecord;
+}
+
+/** One record as it goes into a file: `text` is its JSON. */
+export interface AuditText {
+  streamId: string;
+  text: string;
 }
 
 const FILE_BYTES_MAX = 16 << 20;
@@ -49,15 +57,24 @@ export class AuditFiles {
     return undefined;
   }
 
-  append(lines: readonly AuditLine[]): void {
-    const first = lines[0];
+  /** One call at a time. The disk is waited for without keeping requests from being served. */
+  async append(records: readonly AuditText[]): Promise<void> {
+    const first = records[0];
     if (!first) return;
     if (!this.#open || this.#open.bytes >= FILE_BYTES_MAX) this.#turn(first.streamId);
     const open = this.#open as { descriptor: number; bytes: number };
-    const text = lines.map(({ streamId, record }) => `${JSON.stringify({ at: streamId, record })}\n`).join('');
-    writeSync(open.descriptor, text);
-    fsyncSync(open.descriptor);
-    open.bytes += Buffer.byteLength(text);
+    const lines = Buffer.from(records.map(({ streamId, text }) => `{"at":"${streamId}","record":${text}}\n`).join(''));
+    try {
+      for (let at = 0; at < lines.length; ) {
+        at += (await promisify(write)(open.descriptor, lines, at)).bytesWritten;
+      }
+      await promisify(fdatasync)(open.descriptor);
+    } catch (error) {
+      // It may end in the middle of a line: whoever goes on opens it anew, and looks.
+      this.close();
+      throw error;
+    }
+    open.bytes += lines.length;
   }
 
   /** Lines before a place (exclusive), newest first, file by file. */

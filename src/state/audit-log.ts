@@ -1,5 +1,5 @@
 import { strangeCursor } from '../core/cursor.js';
-import type { AuditFiles, AuditLine, PlacedRecord } from './audit-files.js';
+import type { AuditFiles, AuditLine, AuditText, PlacedRecord } from './audit-files.js';
 import type { Cell } from './cell.js';
 import type { AuditFilter, AuditLog } from './stores.js';
 import { compareStreamIds, isStreamId, streamIdAfter } from './stream-id.js';
@@ -62,10 +62,8 @@ export class RedisAuditLog implements AuditLog {
       if (last === undefined) break;
       // After a crash between writing and trimming, what is in the file already is only trimmed.
       const seen = this.#lastMoved;
-      const fresh = page
-        .map(toLine)
-        .filter(({ streamId }) => seen === undefined || compareStreamIds(streamId, seen) > 0);
-      this.#files.append(fresh);
+      const fresh = page.filter(([streamId]) => seen === undefined || compareStreamIds(streamId, seen) > 0);
+      await this.#files.append(fresh.map(toText));
       await line.run('trim-audit', [], [last, streamIdAfter(last)]);
       this.#lastMoved = last;
       count += fresh.length;
@@ -126,9 +124,20 @@ export class RedisAuditLog implements AuditLog {
   }
 }
 
+/** A record with its position, as text: parsing and writing them all again would keep requests waiting. */
+function toText([streamId, fields]: StreamEntry): AuditText {
+  const { json, position } = readFields(fields);
+  return { streamId, text: `${json.slice(0, -1)},"pos":${JSON.stringify(position)}}` };
+}
+
 function toLine([streamId, fields]: StreamEntry): AuditLine {
+  const { json, position } = readFields(fields);
+  return { streamId, record: { ...(JSON.parse(json) as PlacedRecord), pos: position } };
+}
+
+function readFields(fields: string[]): { json: string; position: string } {
   const member = (name: string) => fields[fields.indexOf(name) + 1] as string;
-  return { streamId, record: { ...(JSON.parse(member('r')) as PlacedRecord), pos: member('p') } };
+  return { json: member('r'), position: member('p') };
 }
 
 function isWanted(record: PlacedRecord, filter: AuditFilter): boolean {
