@@ -122,15 +122,15 @@ async function hold(world, count) {
   return { end: () => eachOf(tasks.length, 64, (at) => patiently(() => world.complete(tasks[at]))) };
 }
 
-/** Both have to say so: the leases (all closed) and PostgreSQL's own catalogue. */
+/** Both have to say so: PostgreSQL's own catalogue, and then, so that the broker is not kept from its work by being asked, the leases (all closed). */
 async function allDead(world, postgres) {
   await until(async () => {
-    const { items } = await world.operator.backends.list();
-    if (items.some(({ pending, active, revoking }) => pending + active + revoking > 0)) return false;
     const { rows } = await postgres.query(
       "select 1 from pg_roles where rolname ~ '^(token-)?mayfly[_-].*a[_-]0' limit 1",
     );
-    return rows.length === 0;
+    if (rows.length > 0) return false;
+    const { items } = await world.operator.backends.list();
+    return items.every(({ pending, active, revoking }) => pending + active + revoking === 0);
   }, DEAD_WITHIN_MS);
 }
 
