@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import type { LeaseRecord } from '../core/lease.js';
 import { hurry } from './hurry.js';
 import type { Parts, Untaken } from './parts.js';
 import { systemRecord } from './refusal.js';
@@ -52,7 +53,7 @@ async function say(parts: Parts, untaken: Untaken): Promise<boolean> {
   // Whoever comes meanwhile finds it waiting.
   untaken.dueAtMs = nowMs + Math.min(RETRY_MS * 2 ** untaken.failures, RETRY_MS_MAX);
   try {
-    await parts.ledger.revokeLeases({
+    const { revoked } = await parts.ledger.revokeLeases({
       leaseIds: [lease.id],
       reason,
       nowMs,
@@ -62,6 +63,8 @@ async function say(parts: Parts, untaken: Untaken): Promise<boolean> {
         reasons: [reason],
       }),
     });
+    // It was moved before, or never was there: anything else was not heard, whatever the store answered.
+    if (!revoked.includes(lease.id) && isLive(await parts.views.lease(lease.id))) throw new Error('it is still live');
   } catch (error) {
     untaken.failures += 1;
     const problem = error instanceof Error ? error.message : 'not an Error was thrown';
@@ -70,6 +73,10 @@ async function say(parts: Parts, untaken: Untaken): Promise<boolean> {
   }
   hurry(parts, [lease]);
   return true;
+}
+
+function isLive(lease: LeaseRecord | undefined): boolean {
+  return lease?.state === 'pending' || lease?.state === 'active';
 }
 
 function leave(parts: Parts, { lease }: Untaken): void {

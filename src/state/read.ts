@@ -18,6 +18,8 @@ export async function leasesById(cell: Cell, ids: readonly string[]): Promise<Ma
     if (replies?.length !== 2 * ids.length) throw new Error('the answers are not whole');
     return replies.map(([error, answer]) => {
       if (error) throw error;
+      // What is not there is null, or has no fields: this is no answer at all.
+      if (answer === undefined) throw new Error('the answers are not whole');
       return answer;
     });
   });

@@ -71,6 +71,21 @@ describe('taking back what nobody was given, when the store cannot be told', () 
     }
   };
 
+  it('an answer after which the lease is still live is none: it is said again', async () => {
+    const revoke = world.ledger.revokeLeases;
+    let unheard = 3;
+    world.ledger.revokeLeases = async (write) => {
+      unheard -= 1;
+      return unheard >= 0 ? { revoked: [], stale: false } : revoke(write);
+    };
+    await askInVain();
+    isAway = false;
+    expect(states()).toEqual(['active']);
+    await passes(BACK_MS_MAX);
+    expect(states()).toEqual(['revoking']);
+    expect(world.untaken.size).toBe(0);
+  });
+
   it('a lease whose commit counted and that nobody heard of is revoked once the store is back, however long it was away', async () => {
     await askInVain();
     expect(states()).toEqual(['active']);
