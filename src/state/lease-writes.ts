@@ -1,3 +1,4 @@
+import type { AuditRecord } from '../core/audit.js';
 import { assert } from '../core/errors.js';
 import { basisWords, type Cell, recordLifeMs, refusalOf, SKEW_MS, SLOT_MS, tokenPlace } from './cell.js';
 import { commitCredential } from './credential-writes.js';
@@ -9,6 +10,7 @@ import { secondOf } from './token-record.js';
 
 type LeaseWrites = Pick<Ledger, 'commitLease' | 'revokeLeases'>;
 
+/** Leases of one script. */
 const PAGE_MAX = 500;
 const REASON_CHARACTERS_MAX = 500;
 
@@ -80,11 +82,37 @@ async function commitToken(
   return { outcome: 'committed' };
 }
 
+/**
+ * A script for each page, so that nobody waits long for any of them: a list of leases may be longer than was asked for (HSCAN). The record goes with the
+ * first page that moves something, and is of all of them.
+ */
 async function revokeLeases(
   cell: Cell,
-  { leaseIds, reason, announce, verdict, nowMs, audit }: Parameters<Ledger['revokeLeases']>[0],
+  write: Parameters<Ledger['revokeLeases']>[0],
 ): ReturnType<Ledger['revokeLeases']> {
-  assert(leaseIds.length <= PAGE_MAX, 'at most one page of leases moves at once');
+  const all: Awaited<ReturnType<Ledger['revokeLeases']>> = { revoked: [], stale: false };
+  for (let at = 0; at === 0 || at < write.leaseIds.length; at += PAGE_MAX) {
+    const { audit, ...more } = write;
+    const leaseIds = write.leaseIds.slice(at, at + PAGE_MAX);
+    const page = await revokePage(cell, { ...more, leaseIds, ...(all.revoked.length === 0 && { audit }) });
+    all.revoked.push(...page.revoked);
+    if (page.position !== undefined) all.position = page.position;
+    if (page.stale) return { ...all, stale: true };
+  }
+  return all;
+}
+
+async function revokePage(
+  cell: Cell,
+  {
+    leaseIds,
+    reason,
+    announce,
+    verdict,
+    nowMs,
+    audit,
+  }: Omit<Parameters<Ledger['revokeLeases']>[0], 'audit'> & { audit?: AuditRecord },
+): ReturnType<Ledger['revokeLeases']> {
   const { keys } = cell;
   // What is read here never changes; whether a lease is live is the script's to say.
   const leases = [...(await leasesById(cell, leaseIds)).values()];

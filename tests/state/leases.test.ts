@@ -84,6 +84,24 @@ describe.each(STORE_NAMES)('leases on %s', (name) => {
       audit: world.audit('task.ended'),
     });
 
+  it('more leases than a script takes are revoked all the same, with one record', async () => {
+    const task = await world.openTask();
+    const leases = await Promise.all(Array.from({ length: 501 }, () => world.tokenFor(task)));
+    const basis = await world.basis(task.id);
+    const quotas = { leasesPerTask: 1_000, leasesPerAgent: 1_000, perTree: 1_000 };
+    const { nowMs } = world.clock;
+    for (const lease of leases) {
+      const audit = world.audit('token.minted');
+      expect(await world.ledger.commitLease({ lease, basis, quotas, nowMs, audit })).toEqual({ outcome: 'committed' });
+    }
+    const audit = world.audit('leases.revoked', { task: task.id });
+    const leaseIds = leases.map(({ id }) => id);
+    const { revoked } = await world.ledger.revokeLeases({ leaseIds, reason: 'so', nowMs, audit });
+    expect(revoked.sort()).toEqual(leaseIds.sort());
+    const { items } = await world.auditLog.read({ task: task.id, type: 'leases.revoked', limit: 10 });
+    expect(items.map(({ id }) => id)).toEqual([audit.id]);
+  });
+
   it('an intent opens only while the key of its request names it', async () => {
     const [first, second, third] = [await credential(), await credential(), await credential()];
     const nowMs = world.clock.now();
