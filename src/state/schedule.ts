@@ -248,8 +248,11 @@ export class RedisSchedule implements Schedule {
     if (!this.#handle || this.#running.has(key)) return;
     this.#running.add(key);
     const handle = this.#handle;
-    await this.#try(job.name, job.id, () => handle(job));
-    this.#running.delete(key);
+    try {
+      await this.#try(job.name, job.id, () => handle(job));
+    } finally {
+      this.#running.delete(key);
+    }
   }
 
   async #try(job: JobName, id: string, work: () => Promise<void>): Promise<void> {
