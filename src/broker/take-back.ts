@@ -19,19 +19,23 @@ const LAST_TRIES_EVERY_MS = 250;
  */
 export async function takeBack(parts: Parts, lease: Untaken['lease'], reason: string): Promise<void> {
   const untaken = { lease, reason, failures: 0, dueAtMs: 0 };
-  if (await say(parts, untaken)) return;
+  if ((await say(parts, untaken)) === 'taken') return;
   if (parts.untaken.size >= UNTAKEN_MAX) return leave(parts, untaken);
   parts.untaken.set(lease.id, untaken);
 }
 
-/** Says again what is due of it; all of it with `now`. One that fails ends the pass: the store is away for the others too. Never throws. */
+/**
+ * Says again what is due of it; all of it with `now`. A store that cannot be told is away for the others too: the pass ends. A lease that is
+ * merely live still is nobody else's matter: the pass goes on, and the lease's next time comes. Never throws.
+ */
 export async function takeBackAgain(parts: Parts, { now = false } = {}): Promise<void> {
   for (const untaken of [...parts.untaken.values()]) {
     const nowMs = parts.clock.now();
     if (untaken.dueAtMs > nowMs && !now) continue;
     // The sweeper comes for what is past its end.
-    if (untaken.lease.expiresAtMs > nowMs && !(await say(parts, untaken))) return;
-    parts.untaken.delete(untaken.lease.id);
+    const said = untaken.lease.expiresAtMs > nowMs ? await say(parts, untaken) : 'taken';
+    if (said === 'away') return;
+    if (said === 'taken') parts.untaken.delete(untaken.lease.id);
   }
 }
 
@@ -47,7 +51,7 @@ export async function takeBackTheRest(parts: Parts, withinMs: number): Promise<v
   parts.untaken.clear();
 }
 
-async function say(parts: Parts, untaken: Untaken): Promise<boolean> {
+async function say(parts: Parts, untaken: Untaken): Promise<'taken' | 'live' | 'away'> {
   const { lease, reason } = untaken;
   const nowMs = parts.clock.now();
   // Whoever comes meanwhile finds it waiting.
@@ -64,15 +68,21 @@ async function say(parts: Parts, untaken: Untaken): Promise<boolean> {
       }),
     });
     // It was moved before, or never was there: anything else was not heard, whatever the store answered.
-    if (!revoked.includes(lease.id) && isLive(await parts.views.lease(lease.id))) throw new Error('it is still live');
+    if (!revoked.includes(lease.id) && isLive(await parts.views.lease(lease.id))) {
+      failed(parts, untaken, 'it is still live');
+      return 'live';
+    }
   } catch (error) {
-    untaken.failures += 1;
-    const problem = error instanceof Error ? error.message : 'not an Error was thrown';
-    parts.observe({ event: 'credential.not_taken_back', level: 'warn', lease: lease.id, problem });
-    return false;
+    failed(parts, untaken, error instanceof Error ? error.message : 'not an Error was thrown');
+    return 'away';
   }
   hurry(parts, [lease]);
-  return true;
+  return 'taken';
+}
+
+function failed(parts: Parts, untaken: Untaken, problem: string): void {
+  untaken.failures += 1;
+  parts.observe({ event: 'credential.not_taken_back', level: 'warn', lease: untaken.lease.id, problem });
 }
 
 function isLive(lease: LeaseRecord | undefined): boolean {

@@ -86,6 +86,24 @@ describe('taking back what nobody was given, when the store cannot be told', () 
     expect(world.untaken.size).toBe(0);
   });
 
+  it('one lease that stays live keeps none of the others waiting, and is said again itself', async () => {
+    const revoke = world.ledger.revokeLeases;
+    for (let asks = 0; asks < 3; asks++) await askInVain();
+    const [deaf] = world.untaken.keys();
+    let isDeaf = true;
+    world.ledger.revokeLeases = async (write) =>
+      isDeaf && write.leaseIds.includes(deaf ?? '') ? { revoked: [], stale: false } : revoke(write);
+    isAway = false;
+    clock.advance(BACK_MS_MAX);
+    await takeBackAgain(world);
+    expect(states()).toEqual(['active', 'revoking', 'revoking']);
+    expect([...world.untaken.keys()]).toEqual([deaf]);
+    isDeaf = false;
+    await passes(BACK_MS_MAX);
+    expect(states()).toEqual(['revoking', 'revoking', 'revoking']);
+    expect(world.untaken.size).toBe(0);
+  });
+
   it('a lease whose commit counted and that nobody heard of is revoked once the store is back, however long it was away', async () => {
     await askInVain();
     expect(states()).toEqual(['active']);
