@@ -9,22 +9,12 @@ import type { TaskClaims } from '../../../src/core/claims.js';
 import { BrokerError } from '../../../src/core/errors.js';
 import { newId } from '../../../src/core/ids.js';
 import type { TaskRecord } from '../../../src/core/task.js';
-import { FakeBackend } from '../../fakes/backend.js';
-import { EMAILS, fakeBundle } from '../../fakes/policy.js';
-import { VirtualClock } from '../../fakes/virtual-clock.js';
-import { agentOf, OPERATOR, openVerbWorld, type VerbWorld } from './world.js';
+import type { FakeBackend } from '../../fakes/backend.js';
+import { EMAILS } from '../../fakes/policy.js';
+import type { VirtualClock } from '../../fakes/virtual-clock.js';
+import { agentOf, OPERATOR, openSecretWorld, refused, type VerbWorld } from './world.js';
 
 const BOB: Caller = { ...OPERATOR, name: 'https://people.example#bob' };
-
-async function refused(asking: Promise<unknown>): Promise<string> {
-  try {
-    await asking;
-  } catch (error) {
-    if (error instanceof BrokerError) return error.code;
-    throw error;
-  }
-  return 'not refused';
-}
 
 let clock: VirtualClock;
 let backend: FakeBackend;
@@ -32,16 +22,7 @@ let world: VerbWorld;
 let task: TaskRecord;
 
 beforeEach(async () => {
-  clock = new VirtualClock();
-  backend = new FakeBackend(clock);
-  const bundle = fakeBundle('sample', {
-    workloads: [{}, { spiffeId: EMAILS }],
-    taskTypes: [{}],
-    resources: [{}],
-    secrets: [{}],
-  });
-  world = await openVerbWorld({ clock, backends: [backend], bundles: [{ bundle }] });
-  task = await world.openTask();
+  ({ clock, backend, world, task } = await openSecretWorld());
 });
 
 const audit = (type: 'task.ended' | 'lock.set') => ({ id: 'dec_a_1', atMs: 0, type, actor: {} });

@@ -2,13 +2,12 @@ import type { Caller } from '../../../src/broker/caller.js';
 import type { SecretIssued } from '../../../src/broker/issue.js';
 import { issueAgain } from '../../../src/broker/issue-again.js';
 import type { Parts } from '../../../src/broker/parts.js';
-import { BrokerError } from '../../../src/core/errors.js';
+import type { BrokerError } from '../../../src/core/errors.js';
 import type { TaskRecord } from '../../../src/core/task.js';
 import type { Backend } from '../../../src/plugins/backends/contract.js';
-import { FakeBackend } from '../../fakes/backend.js';
-import { fakeBundle } from '../../fakes/policy.js';
-import { VirtualClock } from '../../fakes/virtual-clock.js';
-import { agentOf, openVerbWorld, type VerbWorld } from './world.js';
+import type { FakeBackend } from '../../fakes/backend.js';
+import type { VirtualClock } from '../../fakes/virtual-clock.js';
+import { agentOf, openSecretWorld, refused, type VerbWorld } from './world.js';
 
 /** Every call whose answer a request waits for while something may have changed. */
 const CALLS = new Set([
@@ -29,27 +28,13 @@ let task: TaskRecord;
 let caller: Caller;
 
 const open = async () => {
-  clock = new VirtualClock();
-  backend = new FakeBackend(clock);
-  const bundle = fakeBundle('sample', { workloads: [{}], taskTypes: [{}], resources: [{}], secrets: [{}] });
-  world = await openVerbWorld({ clock, backends: [backend], bundles: [{ bundle }] });
-  task = await world.openTask();
+  ({ clock, backend, world, task } = await openSecretWorld());
   caller = agentOf(world);
 };
 beforeEach(open);
 
 const again = (key: string, { bodyDigest = 'b', parts = world as Parts, of = task.id } = {}) =>
   issueAgain(parts, caller, { secret: 'orders-db', task: of }, { key, bodyDigest });
-
-async function refused(asking: Promise<unknown>): Promise<string> {
-  try {
-    await asking;
-  } catch (error) {
-    if (error instanceof BrokerError) return error.code;
-    throw error;
-  }
-  return 'not refused';
-}
 
 /** Everything due is done, and whoever was to make something can no longer be at work. */
 const settle = async () => {

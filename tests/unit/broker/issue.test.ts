@@ -2,22 +2,9 @@ import { issue } from '../../../src/broker/issue.js';
 import { BrokerError } from '../../../src/core/errors.js';
 import type { LeaseRecord } from '../../../src/core/lease.js';
 import type { TaskRecord } from '../../../src/core/task.js';
-import { FakeBackend } from '../../fakes/backend.js';
-import { fakeBundle, REFUNDS } from '../../fakes/policy.js';
-import { VirtualClock } from '../../fakes/virtual-clock.js';
-import { agentOf, OPERATOR, openVerbWorld, type VerbWorld } from './world.js';
-
-const SAMPLE = { workloads: [{ spiffeId: REFUNDS }], taskTypes: [{}], resources: [{}], secrets: [{}] };
-
-async function refused(asking: Promise<unknown>): Promise<string> {
-  try {
-    await asking;
-  } catch (error) {
-    if (error instanceof BrokerError) return error.code;
-    throw error;
-  }
-  return 'not refused';
-}
+import type { FakeBackend } from '../../fakes/backend.js';
+import type { VirtualClock } from '../../fakes/virtual-clock.js';
+import { agentOf, OPERATOR, openSecretWorld, openVerbWorld, refused, type VerbWorld } from './world.js';
 
 describe('issue', () => {
   let clock: VirtualClock;
@@ -25,21 +12,9 @@ describe('issue', () => {
   let world: VerbWorld;
   let task: TaskRecord;
 
-  const open = async (more: Parameters<typeof openVerbWorld>[0] = {}) => {
-    world = await openVerbWorld({
-      clock,
-      backends: [backend],
-      bundles: [{ bundle: fakeBundle('sample', SAMPLE) }],
-      ...more,
-    });
-    task = await world.openTask();
-    backend.calls.length = 0;
-  };
-
   beforeEach(async () => {
-    clock = new VirtualClock();
-    backend = new FakeBackend(clock);
-    await open();
+    ({ clock, backend, world, task } = await openSecretWorld());
+    backend.calls.length = 0;
   });
 
   const ask = (more: Partial<Parameters<typeof issue>[2]> = {}) =>
@@ -183,7 +158,8 @@ describe('issue', () => {
     [
       'a backend that this broker does not have',
       async () => {
-        await open({ backends: [] });
+        world = await openVerbWorld({ clock, backends: [] });
+        task = await world.openTask();
       },
       'unavailable',
     ],

@@ -3,10 +3,9 @@ import { takeBackAgain, takeBackTheRest } from '../../../src/broker/take-back.js
 import { BrokerError } from '../../../src/core/errors.js';
 import type { LeaseRecord } from '../../../src/core/lease.js';
 import type { TaskRecord } from '../../../src/core/task.js';
-import { FakeBackend } from '../../fakes/backend.js';
-import { fakeBundle, REFUNDS } from '../../fakes/policy.js';
-import { VirtualClock } from '../../fakes/virtual-clock.js';
-import { agentOf, openVerbWorld, type VerbWorld } from './world.js';
+import type { FakeBackend } from '../../fakes/backend.js';
+import type { VirtualClock } from '../../fakes/virtual-clock.js';
+import { agentOf, openSecretWorld, type VerbWorld } from './world.js';
 
 const TTL_MS = 600_000;
 /** How soon after the store's return a lease that is nobody's is revoked, at the latest: the longest pause between two tries, and one look. */
@@ -21,23 +20,7 @@ describe('taking back what nobody was given, when the store cannot be told', () 
   let tries: number;
 
   beforeEach(async () => {
-    clock = new VirtualClock();
-    backend = new FakeBackend(clock);
-    world = await openVerbWorld({
-      clock,
-      backends: [backend],
-      bundles: [
-        {
-          bundle: fakeBundle('sample', {
-            workloads: [{ spiffeId: REFUNDS }],
-            taskTypes: [{}],
-            resources: [{}],
-            secrets: [{}],
-          }),
-        },
-      ],
-    });
-    task = await world.openTask();
+    ({ clock, backend, world, task } = await openSecretWorld());
     isAway = false;
     tries = 0;
     // Every commit counts and its reply is lost: from then on the store is away.

@@ -1,11 +1,14 @@
 import type { Caller } from '../../../src/broker/caller.js';
 import { work } from '../../../src/broker/work.js';
+import { BrokerError } from '../../../src/core/errors.js';
 import { newId } from '../../../src/core/ids.js';
 import type { LeaseRecord } from '../../../src/core/lease.js';
 import type { SpiffeId, TrustDomain } from '../../../src/core/spiffe-id.js';
 import type { TaskRecord } from '../../../src/core/task.js';
+import { FakeBackend } from '../../fakes/backend.js';
 import { type FakeParts, type FakePartsOptions, fakeParts } from '../../fakes/parts.js';
 import { ORCHESTRATOR, ORDERS, REFUNDS } from '../../fakes/policy.js';
+import { VirtualClock } from '../../fakes/virtual-clock.js';
 
 export const OPERATOR: Caller = {
   principal: {
@@ -158,4 +161,30 @@ export async function openVerbWorld(options: FakePartsOptions = {}): Promise<Ver
       return lease;
     },
   });
+}
+
+/** What a test of credentials begins with: the secret `orders-db` of a backend in memory, and a task that may have it. */
+export interface SecretWorld {
+  clock: VirtualClock;
+  backend: FakeBackend;
+  world: VerbWorld;
+  task: TaskRecord;
+}
+
+export async function openSecretWorld(): Promise<SecretWorld> {
+  const clock = new VirtualClock();
+  const backend = new FakeBackend(clock);
+  const world = await openVerbWorld({ clock, backends: [backend] });
+  return { clock, backend, world, task: await world.openTask() };
+}
+
+/** The code that it is refused with. */
+export async function refused(asking: Promise<unknown>): Promise<string> {
+  try {
+    await asking;
+  } catch (error) {
+    if (error instanceof BrokerError) return error.code;
+    throw error;
+  }
+  return 'not refused';
 }
