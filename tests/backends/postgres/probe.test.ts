@@ -1,4 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { Secret } from '../../../src/core/secret.js';
 import { startServer, type TestServer } from './server.js';
@@ -14,6 +15,37 @@ afterAll(async () => {
   await world?.backend.close();
   await server?.stop();
 });
+
+/** A way to the server that can keep the login of one user waiting, and tells when another's is over. */
+async function doorThatHolds() {
+  const held = new Map<string, Promise<void>>();
+  const ended = new Map<string, () => void>();
+  const userOf = (startup: Buffer) => /\0user\0([^\0]+)\0/.exec(startup.toString('latin1'))?.[1] ?? '';
+  const door = createServer((client) => {
+    client.once('data', async (startup: Buffer) => {
+      const user = userOf(startup);
+      client.pause();
+      await held.get(user);
+      const upstream = connect(server.port, server.host);
+      for (const one of [client, upstream])
+        one.on('error', () => undefined).on('close', () => [client, upstream].map((each) => each.destroy()));
+      client.on('close', () => ended.get(user)?.());
+      upstream.write(startup);
+      client.pipe(upstream).pipe(client);
+    });
+  });
+  await new Promise<void>((resolve) => door.listen(0, '127.0.0.1', resolve));
+  return {
+    port: (door.address() as AddressInfo).port,
+    hold(user: string): () => void {
+      let release = () => {};
+      held.set(user, new Promise<void>((resolve) => (release = resolve)));
+      return release;
+    },
+    answered: (user: string) => new Promise<void>((resolve) => ended.set(user, resolve)),
+    close: () => new Promise((resolve) => door.close(resolve)),
+  };
+}
 
 const probe = (given: Given, data = given.data) =>
   world.backend.probe(given, new Secret(data), AbortSignal.timeout(10_000));
@@ -99,6 +131,29 @@ describe('a probe of a credential', () => {
     const seen = await nowhere.backend.probe(given, new Secret(given.data), AbortSignal.timeout(5_000));
     expect(seen).toEqual({ credential: 'unclear', control: 'refused' });
     await nowhere.backend.close();
+  });
+
+  it('is proof only when the control works in the same second: a login that hangs takes the proof from those that were tried with it', async () => {
+    let lateMs = 0;
+    const clock = { now: () => Date.now() + lateMs };
+    const door = await doorThatHolds();
+    const slow = openWorld(server, { port: door.port, managers: server.managers.slice(0, 1) }, { clock });
+    const trying = (one: Given) => slow.backend.probe(one, new Secret(one.data), AbortSignal.timeout(10_000));
+    const [quick, hanging] = [await slow.issue(), await slow.issue()];
+    await slow.revoke(quick);
+    await slow.revoke(hanging);
+    const release = door.hold(String(hanging.data['username']));
+    const tries = [trying(quick), trying(hanging)];
+    await door.answered(String(quick.data['username']));
+    lateMs = 1_200;
+    release();
+    expect(await Promise.all(tries)).toEqual([
+      { credential: 'unclear', control: 'accepted' },
+      { credential: 'refused', control: 'accepted' },
+    ]);
+    expect(await trying(quick)).toEqual({ credential: 'refused', control: 'accepted' });
+    await slow.backend.close();
+    await door.close();
   });
 
   it('with a wrong password of a role that is gone is refused: no password could be right', async () => {

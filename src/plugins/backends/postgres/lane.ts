@@ -70,7 +70,7 @@ export class Lane {
       max: PROBES_MAX,
       collectMs: COLLECT_MS,
       inFlightMax: 1,
-      run: (trials) => probeLogins(config, manager, trials),
+      run: (trials) => probeLogins(config, manager, trials, deps.clock),
       mayBeOne: () => false,
     });
   }
