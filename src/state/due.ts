@@ -1,5 +1,8 @@
 import type { Job, JobName } from './stores.js';
 
+/** The longest a messenger (a job) is waited for: what one was sent for as well is due for the sweeper so much later. */
+export const MESSENGER_MS = 1_000;
+
 /**
  * Members of the due index: `<job>:<id>`, and `<job>@<backend>:<id>` for work at a backend, so that whoever takes it knows whose hands it
  * needs without a look at the lease. No job's or backend's name holds a colon or an at sign; ids may.

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Queue, Worker } from 'bullmq';
 import type { Cell } from './cell.js';
-import { readDue } from './due.js';
+import { MESSENGER_MS, readDue } from './due.js';
 import { connect, type RedisClient, type RedisUrl } from './redis.js';
 import type { Job, JobName, Schedule } from './stores.js';
 
@@ -26,8 +26,6 @@ const CONCURRENCY = { drain: 8, judge: 4, revoke: 2, retire: 4 };
 const laneOf = ({ name, backend }: Job) => `${LANE_OF[name]}${backend === undefined ? '' : `@${backend}`}`;
 
 const PAGE = 500;
-/** The longest a messenger is waited for (lua/prelude.lua has the same). */
-const MESSENGER_MS = 1_000;
 /** Pages of tasks whose time has come: they share the store's waits for its disk. */
 const PAGES_IN_FLIGHT = 4;
 /** The sweeper rests so long at least. */

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { MESSENGER_MS } from './due.js';
 
 /** What a script may do when Redis is full: reads write nothing; ends, locks and revocations need no room first (F6). */
 type Flags = '' | 'no-writes' | 'allow-oom';
@@ -68,7 +69,13 @@ export function loadScripts(): Record<ScriptName, Script> {
   const load = (name: ScriptName): Script => {
     const { before, flags }: Recipe = SCRIPTS[name];
     const shebang = flags ? `#!lua flags=${flags}` : '#!lua';
-    const source = [shebang, piece('prelude'), ...before.map(piece), piece(name)].join('\n');
+    const source = [
+      shebang,
+      `local MESSENGER_MS = ${MESSENGER_MS}`,
+      piece('prelude'),
+      ...before.map(piece),
+      piece(name),
+    ].join('\n');
     return { name, source, sha: createHash('sha1').update(source).digest('hex') };
   };
   const names = Object.keys(SCRIPTS) as ScriptName[];

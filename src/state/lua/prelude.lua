@@ -2,6 +2,7 @@
 -- KEYS: 1 cell, 2 feed, 3 ends of the feed's entries, 4 audit
 -- ARGV: 1 now (ms, the broker's clock), 2 deadline (ms, Redis' clock, 13 digits), then, when the caller's connection is known to lead to one
 --       process, ':' and its run id, 3 audit record (JSON, '' for none)
+-- Before it: MESSENGER_MS (due.ts)
 local cellKey, feedKey, untilKey, auditKey = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now = tonumber(ARGV[1])
 
@@ -12,7 +13,7 @@ end
 
 -- When the sweeper comes for what a messenger (a job) was sent for as well: by then that has had its time.
 local function afterMessenger()
-  return now + 1000
+  return now + MESSENGER_MS
 end
 
 local function clockMs()

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { MESSENGER_MS } from '../../../src/state/due.js';
 import { KEY_DOCS, Keys } from '../../../src/state/keys.js';
 import { loadScripts } from '../../../src/state/scripts.js';
 
@@ -59,6 +60,13 @@ describe('the scripts', () => {
       'note',
     ]) {
       expect(names).not.toContain(name);
+    }
+  });
+
+  it('leave a messenger the time that the sweeper leaves it: it stands in one place', () => {
+    for (const { name, source } of scripts) {
+      expect([name, source.match(/MESSENGER_MS = .*/g)]).toEqual([name, [`MESSENGER_MS = ${MESSENGER_MS}`]]);
+      expect([name, source.includes('return now + MESSENGER_MS\n')]).toEqual([name, true]);
     }
   });
 
