@@ -139,6 +139,8 @@ export class BrokerConnection {
       this.prover.noteNonce(this.#publicUrl, response.headers.get('dpop-nonce'));
       return response;
     } catch (error) {
+      // A file of ours that cannot be read is no broker that does not answer.
+      if (error instanceof MayflyError) throw error;
       throw mayflyError({
         code: 'unavailable',
         status: 0,

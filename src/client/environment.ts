@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ClientIdentity } from './identity.js';
+import type { CertificateIdentity, ClientIdentity } from './identity.js';
 import { InvalidRequest } from './mayfly-error.js';
+import { namedFile } from './named-file.js';
 
 /** What the environment says about the broker and about who we are (see `Mayfly.fromEnv`). */
 export function environmentOptions(environment: NodeJS.ProcessEnv): {
@@ -11,36 +11,38 @@ export function environmentOptions(environment: NodeJS.ProcessEnv): {
   identity?: ClientIdentity;
   ca?: string | Buffer;
 } {
-  const certFile = environment['MAYFLY_CERT_FILE'];
-  const keyFile = environment['MAYFLY_KEY_FILE'];
   const svidFile = environment['MAYFLY_JWT_SVID_FILE'];
   const caFile = environment['MAYFLY_CA_FILE'];
   const issuer = environment['MAYFLY_ISSUER'];
-  if ((certFile === undefined) !== (keyFile === undefined)) {
-    throw misconfigured('MAYFLY_CERT_FILE and MAYFLY_KEY_FILE come together.');
-  }
   const identity: ClientIdentity | undefined =
-    certFile !== undefined && keyFile !== undefined
-      ? certificateFrom(certFile, keyFile)
-      : svidFile !== undefined
-        ? { bearer: async () => (await readFile(svidFile, 'utf8')).trim() }
-        : undefined;
+    certificateOf(environment) ??
+    (svidFile
+      ? { bearer: async () => namedFile('MAYFLY_JWT_SVID_FILE', svidFile).toString('utf8').trim() }
+      : undefined);
   return {
     url: environment['MAYFLY_ADDR'] ?? developmentAddress(environment['MAYFLY_DATA'] ?? '.data'),
     ...(issuer === undefined ? {} : { issuer }),
     ...(identity === undefined ? {} : { identity }),
-    ...(caFile === undefined ? {} : { ca: readFileSync(caFile) }),
+    ...(caFile ? { ca: namedFile('MAYFLY_CA_FILE', caFile) } : {}),
   };
 }
 
-/** Read at each use: whoever rotates the SVID replaces the files. */
-function certificateFrom(certFile: string, keyFile: string): ClientIdentity {
+/** Read at each use: whoever rotates the SVID replaces the files. As text, which is the same as long as the file is. */
+export function certificateOf(environment: NodeJS.ProcessEnv): CertificateIdentity | undefined {
+  const { MAYFLY_CERT_FILE: certFile, MAYFLY_KEY_FILE: keyFile } = environment;
+  if (!certFile && !keyFile) return undefined;
+  if (!certFile || !keyFile) {
+    const [set, missing] = certFile ? ['MAYFLY_CERT_FILE', 'MAYFLY_KEY_FILE'] : ['MAYFLY_KEY_FILE', 'MAYFLY_CERT_FILE'];
+    throw misconfigured(
+      `${set} is set and ${missing} is not: a certificate is shown with its key, so set both or none.`,
+    );
+  }
   return {
     get cert() {
-      return readFileSync(certFile, 'utf8');
+      return namedFile('MAYFLY_CERT_FILE', certFile).toString('utf8');
     },
     get key() {
-      return readFileSync(keyFile, 'utf8');
+      return namedFile('MAYFLY_KEY_FILE', keyFile).toString('utf8');
     },
   };
 }

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type ClientIdentity, Mayfly } from '../../client/mayfly.js';
-import { namedFile } from './named-file.js';
+import { certificateOf } from '../../client/environment.js';
+import { type CertificateIdentity, type ClientIdentity, Mayfly } from '../../client/mayfly.js';
+import { namedFile } from '../../client/named-file.js';
 import { UsageError } from './output.js';
 
 export interface ConnectionFlags {
@@ -66,27 +67,18 @@ async function developmentIdentity(as: string): Promise<ClientIdentity> {
 }
 
 function fileIdentity(): ClientIdentity | undefined {
-  const {
-    MAYFLY_JWT_SVID_FILE: jwt,
-    MAYFLY_CERT_FILE: cert,
-    MAYFLY_KEY_FILE: key,
-    MAYFLY_PERSON_TOKEN_FILE: person,
-  } = process.env;
+  const { MAYFLY_JWT_SVID_FILE: jwt, MAYFLY_PERSON_TOKEN_FILE: person } = process.env;
+  const certificate = certificateOf(process.env);
   const textOf = (variable: string, path: string) => namedFile(variable, path).toString('utf8').trim();
   if (jwt) return { bearer: async () => textOf('MAYFLY_JWT_SVID_FILE', jwt) };
   if (person) return { person: async () => textOf('MAYFLY_PERSON_TOKEN_FILE', person) };
-  if (!cert || !key) return undefined;
   // Read again at each connection; a file that is not there is said now, as what it is.
-  namedFile('MAYFLY_CERT_FILE', cert);
-  namedFile('MAYFLY_KEY_FILE', key);
-  return {
-    get cert() {
-      return namedFile('MAYFLY_CERT_FILE', cert);
-    },
-    get key() {
-      return namedFile('MAYFLY_KEY_FILE', key);
-    },
-  };
+  return certificate && tried(certificate);
+}
+
+function tried(certificate: CertificateIdentity): CertificateIdentity {
+  void [certificate.cert, certificate.key];
+  return certificate;
 }
 
 /** Commander collects a repeated option into a list. */

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { environmentOptions } from '../../../src/client/environment.js';
+import { Mayfly } from '../../../src/client/mayfly.js';
 import { InvalidRequest } from '../../../src/client/mayfly-error.js';
 
 let dir: string;
@@ -58,6 +59,32 @@ it('a certificate is read from its files each time, and wins over a JWT-SVID', (
   expect(identity.cert).toBe('two');
 });
 
-it('a certificate without its key stops the start', () => {
-  expect(() => environmentOptions({ MAYFLY_ADDR: 'x', MAYFLY_CERT_FILE: 'c' })).toThrow(InvalidRequest);
+it.each([
+  ['a certificate without its key', { MAYFLY_CERT_FILE: 'c' }],
+  ['a key without its certificate', { MAYFLY_KEY_FILE: 'k', MAYFLY_JWT_SVID_FILE: 'j' }],
+  ['a certificate whose key is named by nothing', { MAYFLY_CERT_FILE: 'c', MAYFLY_KEY_FILE: '' }],
+])('%s stops the start, and both variables are named', (_, pair) => {
+  const read = () => environmentOptions({ MAYFLY_ADDR: 'x', ...pair });
+  expect(read).toThrow(InvalidRequest);
+  expect(read).toThrow(/(MAYFLY_CERT_FILE|MAYFLY_KEY_FILE) is set and (?!\1)MAYFLY_(CERT|KEY)_FILE is not/);
+});
+
+describe('a file that is not there is told with its variable, its path and what to do', () => {
+  const NEVER = '/nothing/is/here';
+  const present = () => file('present', 'p');
+  const call = async (environment: NodeJS.ProcessEnv) =>
+    Mayfly.fromEnv({ MAYFLY_ADDR: 'https://127.0.0.1:1', ...environment }).leases.list();
+
+  it.each([
+    ['MAYFLY_CA_FILE', () => ({})],
+    ['MAYFLY_JWT_SVID_FILE', () => ({})],
+    ['MAYFLY_CERT_FILE', () => ({ MAYFLY_KEY_FILE: present() })],
+    ['MAYFLY_KEY_FILE', () => ({ MAYFLY_CERT_FILE: present() })],
+  ])('%s', async (variable, others) => {
+    await expect(call({ ...others(), [variable]: NEVER })).rejects.toMatchObject({
+      name: 'InvalidRequest',
+      message: `${variable}: ${NEVER} cannot be read (ENOENT).`,
+      hint: expect.stringContaining(`Set ${variable} to a file`),
+    });
+  });
 });

@@ -50,6 +50,16 @@ describe('the command line says what to do', () => {
     expect([code, err]).toEqual([1, expect.stringContaining(`${variable}: ${NEVER} cannot be read (ENOENT)`)]);
   });
 
+  it.each([
+    ['MAYFLY_CERT_FILE', 'MAYFLY_KEY_FILE'],
+    ['MAYFLY_KEY_FILE', 'MAYFLY_CERT_FILE'],
+  ])('%s without %s is told with both, whatever else would say who asks', async (set, missing) => {
+    process.env[set] = process.env['MAYFLY_JWT_SVID_FILE'] as string;
+    const { code, err } = await at.mayfly('task', 'ls');
+    expect([code, err]).toEqual([1, expect.stringContaining(`${set} is set and ${missing} is not`)]);
+    expect(at.asked).toEqual([]);
+  });
+
   it('a configuration that is not there', async () => {
     const { code, err } = await at.mayfly('config', 'check', NEVER);
     expect([code, err]).toEqual([1, expect.stringContaining(`${NEVER}: there is no such file.`)]);
