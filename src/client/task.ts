@@ -32,6 +32,7 @@ const TIMER_MS_MAX = 2 ** 31 - 1;
  */
 export class Task implements AsyncDisposable {
   readonly id: string;
+  readonly createdAtMs: EpochMs;
   readonly deadlineMs: EpochMs;
   readonly #broker: TaskCalls;
   readonly #clock: Clock;
@@ -44,6 +45,7 @@ export class Task implements AsyncDisposable {
 
   constructor(broker: TaskCalls, reply: TaskReply, { clock }: { clock: Clock }) {
     this.id = reply.id;
+    this.createdAtMs = Date.parse(reply.created_at);
     this.deadlineMs = Date.parse(reply.deadline);
     this.#broker = broker;
     this.#clock = clock;

@@ -2,8 +2,8 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { dataDir, devRuntime } from './connection.js';
+import { secondsOf } from './option-values.js';
 import { say, UsageError } from './output.js';
-import { secondsOf } from './task.js';
 
 /** `mayfly dev svid /agent/x`: a development identity, signed here; no broker hands out identities. */
 export function svidCommand(): Command {

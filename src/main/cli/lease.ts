@@ -2,8 +2,8 @@ import { Command, Option } from 'commander';
 import type { Mayfly } from '../../client/mayfly.js';
 import { agentOption } from './agent-option.js';
 import { connect } from './connection.js';
+import { limitOf, secondsOf } from './option-values.js';
 import { type OutputFlags, type Row, say, show } from './output.js';
-import { limitOf, secondsOf } from './task.js';
 
 type Flags = OutputFlags & { as?: string };
 

@@ -5,8 +5,8 @@ import { SELECTOR_MEMBERS, type Selector } from '../../core/selector.js';
 import { spiffeIdOf } from './agent-option.js';
 import { askPerson } from './ask-person.js';
 import { connect } from './connection.js';
+import { secondsOf } from './option-values.js';
 import { type OutputFlags, type Row, say, show, UsageError } from './output.js';
-import { secondsOf } from './task.js';
 
 interface Flags extends OutputFlags {
   as?: string;

@@ -7,8 +7,9 @@ import { agentsOption } from './agent-option.js';
 import { collect, connect } from './connection.js';
 import { HandOver, readTarget, type Target } from './hand-over.js';
 import { LeftBehind } from './left-behind.js';
+import { pairsOf, secondsOf } from './option-values.js';
 import { type OutputFlags, report, say, UsageError } from './output.js';
-import { pairsOf, secondsOf } from './task.js';
+import { sayShorterTask } from './shorter.js';
 
 interface RunFlags extends OutputFlags {
   as?: string;
@@ -58,6 +59,7 @@ export function runCommand(): Command {
 async function runIn(mayfly: Mayfly, words: string[], flags: RunFlags, targets: Target[]): Promise<number> {
   const isOurs = flags.task === undefined;
   const task = isOurs ? await open(mayfly, words, flags) : await mayfly.join(flags.task as string);
+  if (isOurs) sayShorterTask(task, flags.ttl);
   const handOver = new HandOver();
   const secrets: TaskSecret[] = [];
   let end: { code: number; problem?: string } = { code: 1, problem: 'the command was not started' };

@@ -4,8 +4,9 @@ import { type Mayfly, NotFound, type SecretReply, Unavailable } from '../../clie
 import { didYouMean } from '../../core/did-you-mean.js';
 import { connect } from './connection.js';
 import { encryptCommand } from './encrypt-secret.js';
+import { limitOf, secondsOf } from './option-values.js';
 import { checkField, type OutputFlags, type Row, say, show, UsageError } from './output.js';
-import { limitOf, secondsOf } from './task.js';
+import { sayShorterSecret } from './shorter.js';
 
 type Flags = OutputFlags & { as?: string };
 
@@ -76,9 +77,11 @@ export function secretCommand(): Command {
         throw new UsageError(`A secret is for an agent of its task, and you are a person (${who}): add --as /agent/x.`);
       }
       const { task, ttl } = flags;
+      const askedAtMs = Date.now();
       const reply = await mayfly.secrets
         .get(name, { task, ...(ttl !== undefined && { ttl_seconds: secondsOf(ttl, 'ttl') }) })
         .catch((error: unknown) => explained(mayfly, name, error));
+      const answeredAtMs = Date.now();
       for (const warning of reply.warnings ?? []) say(`Warning: ${warning}`);
       try {
         show(reply as unknown as Row, flags);
@@ -86,6 +89,7 @@ export function secretCommand(): Command {
         await giveBack(mayfly, reply.lease_id);
         throw error;
       }
+      await sayShorterSecret(mayfly, reply, { ttl, askedAtMs, answeredAtMs });
     });
   secret
     .command('ls')

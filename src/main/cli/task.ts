@@ -1,9 +1,10 @@
 import { Command } from 'commander';
-import type { Mayfly, TaskReply } from '../../client/mayfly.js';
-import { parseDurationMs } from '../../core/time.js';
+import type { Mayfly } from '../../client/mayfly.js';
 import { agentsOption } from './agent-option.js';
 import { collect, connect } from './connection.js';
-import { type OutputFlags, type Row, say, show, UsageError } from './output.js';
+import { limitOf, pairsOf, secondsOf } from './option-values.js';
+import { type OutputFlags, type Row, say, show } from './output.js';
+import { sayShorterTask } from './shorter.js';
 
 type Flags = OutputFlags & { as?: string };
 
@@ -114,18 +115,8 @@ async function start(_: unknown, command: Command): Promise<void> {
     ...(flags.heartbeat !== undefined && { heartbeat_seconds: secondsOf(flags.heartbeat, 'heartbeat') }),
     ...(flags.parent !== undefined && { parent: flags.parent }),
   });
-  if (ttlSeconds !== undefined) sayShorter(task, ttlSeconds, flags.ttl as string);
+  sayShorterTask({ createdAtMs: Date.parse(task.created_at), deadlineMs: Date.parse(task.deadline) }, flags.ttl);
   show(task as unknown as Row, flags);
-}
-
-/** Whoever asked for five days and plans with them has to hear of the hour that it became. */
-function sayShorter({ created_at: createdAt, deadline }: TaskReply, ttlSeconds: number, asked: string): void {
-  const givenSeconds = Math.round((Date.parse(deadline) - Date.parse(createdAt)) / 1_000);
-  if (givenSeconds < ttlSeconds) {
-    say(
-      `The task ends at ${deadline}, ${givenSeconds} s after it began, and not after ${asked}: less is allowed than was asked for.`,
-    );
-  }
 }
 
 async function watch(id: string, _: unknown, command: Command): Promise<void> {
@@ -152,43 +143,4 @@ async function context(
   if (reply.preview) show({ ...reply.preview } as Row, flags);
   else show(reply.task as unknown as Row, flags);
   if (own.dryRun) say('Nothing was changed.');
-}
-
-/** `name=value` (integers and booleans are read as such) and `name:=json`. */
-export function pairsOf(pairs: string[] | undefined, what: string, empty?: null): Record<string, unknown> {
-  const read: Record<string, unknown> = {};
-  for (const pair of pairs ?? []) {
-    const match = /^([^=:]+)(:?=)(.*)$/s.exec(pair);
-    if (!match) throw new UsageError(`--${what}: ${pair} is not name=value.`);
-    const [, name, sign, text] = match as unknown as [string, string, string, string];
-    read[name] = sign === ':=' ? jsonOf(text, pair) : text === '' && empty === null ? null : plainValue(text);
-  }
-  return read;
-}
-
-function plainValue(text: string): unknown {
-  if (text === 'true' || text === 'false') return text === 'true';
-  const number = Number(text);
-  return /^-?(0|[1-9]\d*)$/.test(text) && Number.isSafeInteger(number) ? number : text;
-}
-
-function jsonOf(text: string, pair: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new UsageError(`${pair}: what comes after := is not JSON.`);
-  }
-}
-
-/** How many entries a list has at most. */
-export function limitOf(text: string): number {
-  if (!/^[1-9]\d{0,8}$/.test(text)) throw new UsageError(`--limit: a number of at least 1, such as 50; not ${text}.`);
-  return Number(text);
-}
-
-export function secondsOf(text: string, what: string): number {
-  const durationMs = parseDurationMs(text);
-  if (durationMs === undefined || durationMs < 1_000)
-    throw new UsageError(`--${what}: a duration of at least a second, such as 5m; not ${text}.`);
-  return Math.floor(durationMs / 1_000);
 }

@@ -145,6 +145,37 @@ describe('the command line says what to do', () => {
     expect(err.includes(task.deadline)).toBe(isSaid);
   });
 
+  it.each([
+    ['5d', true],
+    ['1h', false],
+  ])('a command run for %s in a task that is given an hour: said on standard error is %s', async (ttl, isSaid) => {
+    const task = {
+      id: 'tsk_a_1',
+      state: 'active',
+      created_at: '2130-01-01T00:00:00Z',
+      deadline: '2130-01-01T01:00:00Z',
+    };
+    at.answer = () => ({ body: task });
+    const { code, err } = await at.mayfly('run', '--ttl', ttl, '--', process.execPath, '-e', '');
+    expect([code, err.includes(`3600 s after it began, and not after ${ttl}`)]).toEqual([0, isSaid]);
+  });
+
+  it.each([
+    ['1h', 600, 3_000, /lives for 600 s and not for 1h: the secret or policy allows no more/],
+    ['1h', 600, 600, /lives for 600 s and not for 1h: its task ends at 2/],
+    ['1h', 600, undefined, /lives for 600 s and not for 1h: the secret, policy or its task allows no more/],
+    ['10m', 599, 3_000, /^$/],
+  ])('a secret for %s that is given %i s, in a task of %i s, is told with why', async (ttl, given, left, said) => {
+    at.answer = ({ method }) => {
+      if (method === 'POST') return { body: { ...SECRET, lease_duration: given } };
+      if (left === undefined) return { status: 404, body: { code: 'not_found' } };
+      return { body: { id: 'tsk_a_1', deadline: new Date(Date.now() + left * 1_000).toISOString() } };
+    };
+    const { code, out, err } = await at.mayfly(...GET, '--ttl', ttl, '--field', 'data.password');
+    expect([code, out]).toEqual([0, 'p\n']);
+    expect(err).toMatch(said);
+  });
+
   it('a token that is none is told what a token looks like', () => {
     const write = jest.spyOn(process.stderr, 'write').mockReturnValue(true);
     try {
