@@ -1,9 +1,9 @@
 import { Command } from 'commander';
-import type { Mayfly } from '../../client/mayfly.js';
+import type { KeptEnd, Mayfly, TaskReply } from '../../client/mayfly.js';
 import { agentsOption } from './agent-option.js';
 import { collect, connect } from './connection.js';
 import { limitOf, pairsOf, secondsOf } from './option-values.js';
-import { type OutputFlags, type Row, say, show } from './output.js';
+import { checkField, type OutputFlags, type Row, say, show } from './output.js';
 import { sayShorterTask } from './shorter.js';
 
 type Flags = OutputFlags & { as?: string };
@@ -21,6 +21,38 @@ interface StartFlags extends Flags {
   heartbeat?: string;
   parent?: string;
 }
+
+/** Every member of what these commands answer with; `kept` of the end of a ref that was not opened yet. */
+const FIELDS = Object.keys({
+  id: 1,
+  ref: 1,
+  type: 1,
+  params: 1,
+  purpose: 1,
+  risk: 1,
+  path: 1,
+  parent: 1,
+  state: 1,
+  generation: 1,
+  opener: 1,
+  opener_kind: 1,
+  self_opened: 1,
+  on_behalf_of: 1,
+  agents: 1,
+  scope: 1,
+  context: 1,
+  created_at: 1,
+  deadline: 1,
+  heartbeat_seconds: 1,
+  last_heartbeat_at: 1,
+  on_silence: 1,
+  on_context_change: 1,
+  bundle: 1,
+  ended_at: 1,
+  ended_by: 1,
+  end_reason: 1,
+  kept: 1,
+} satisfies Record<keyof TaskReply | keyof KeptEnd, 1>);
 
 const COLUMNS = ['id', 'type', 'state', 'purpose', 'opener', 'deadline'];
 
@@ -93,12 +125,15 @@ export function taskCommand(): Command {
 
 async function withTask(command: Command, act: (mayfly: Mayfly) => Promise<unknown>): Promise<void> {
   const flags = command.optsWithGlobals<Flags>();
+  checkField(flags, FIELDS);
   const { mayfly } = await connect(flags);
-  show((await act(mayfly)) as Row, flags);
+  const reply = (await act(mayfly)) as Row;
+  shown(reply, flags, `The task is ${reply['state'] ?? 'not opened yet: its end is kept'}.`);
 }
 
 async function start(_: unknown, command: Command): Promise<void> {
   const flags = command.optsWithGlobals<StartFlags>();
+  checkField(flags, FIELDS);
   const { mayfly } = await connect(flags);
   const scope = { ...(flags.tool && { tools: flags.tool }), ...(flags.resource && { resources: flags.resource }) };
   const params = pairsOf(flags.param, 'param');
@@ -116,7 +151,17 @@ async function start(_: unknown, command: Command): Promise<void> {
     ...(flags.parent !== undefined && { parent: flags.parent }),
   });
   sayShorterTask({ createdAtMs: Date.parse(task.created_at), deadlineMs: Date.parse(task.deadline) }, flags.ttl);
-  show(task as unknown as Row, flags);
+  shown(task as unknown as Row, flags, `The task was opened: ${task.id}`);
+}
+
+/** A field that this task happens not to have is an error after the fact: `done` says what is the case all the same. */
+function shown(reply: Row, flags: Flags, done: string): void {
+  try {
+    show(reply, flags);
+  } catch (error) {
+    say(done);
+    throw error;
+  }
 }
 
 async function watch(id: string, _: unknown, command: Command): Promise<void> {
@@ -135,12 +180,13 @@ async function context(
   command: Command,
 ): Promise<void> {
   const flags = command.optsWithGlobals<Flags>();
+  if (!own.dryRun) checkField(flags, FIELDS);
   const { mayfly } = await connect(flags);
   const reply = await mayfly.tasks.setContext(id, pairsOf(pairs, 'context', null), {
     ...(own.generation !== undefined && { generation: Number(own.generation) }),
     ...(own.dryRun && { dryRun: true }),
   });
   if (reply.preview) show({ ...reply.preview } as Row, flags);
-  else show(reply.task as unknown as Row, flags);
+  else shown(reply.task as unknown as Row, flags, `The context was changed: generation ${reply.task.generation}.`);
   if (own.dryRun) say('Nothing was changed.');
 }

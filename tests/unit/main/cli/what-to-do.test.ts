@@ -134,6 +134,30 @@ describe('the command line says what to do', () => {
   });
 
   it.each([
+    ['task', 'start'],
+    ['task', 'complete', 'tsk_a_1'],
+    ['task', 'suspend', 'tsk_a_1'],
+    ['task', 'context', 'tsk_a_1', 'risk=high'],
+  ])('a field that no task has is refused before anything is done: %s %s', async (...words) => {
+    const { code, err } = await at.mayfly(...words, '--field', 'dead_line');
+    expect([code, err]).toEqual([1, expect.stringMatching(/Nothing was done.*deadline/)]);
+    expect(at.asked).toEqual([]);
+  });
+
+  it.each([
+    [['task', 'start'], /The task was opened: tsk_a_1\n/],
+    [['task', 'complete', 'tsk_a_1'], /The task is completed\.\n/],
+    [['task', 'context', 'tsk_a_1', 'risk=high'], /The context was changed: generation 2\.\n/],
+  ])('a field that this task has not is told after what was done: %j', async (words, said) => {
+    const task = { id: 'tsk_a_1', state: 'completed', generation: 2 };
+    at.answer = ({ url }) => ({ body: url.pathname.endsWith('/context') ? { task } : task });
+    const { code, out, err } = await at.mayfly(...words, '--field', 'end_reason');
+    expect([code, out]).toEqual([1, '']);
+    expect(err).toMatch(said);
+    expect(err).toMatch(/There is no field end_reason/);
+  });
+
+  it.each([
     ['5d', true],
     ['1h', false],
     ['5m', false],
