@@ -1,10 +1,10 @@
 import type { SecretDeclaration } from '../core/bundle.js';
 import type { Revocability } from '../core/credential.js';
-import { strangeCursor } from '../core/cursor.js';
 import { isTerminal } from '../core/task.js';
 import type { Page } from '../state/stores.js';
 import { currentBundle } from './authenticate.js';
 import type { Caller } from './caller.js';
+import { paged } from './paged.js';
 import type { Parts } from './parts.js';
 import { mayOperate } from './permitted.js';
 import { recordingRefusals } from './refusal.js';
@@ -17,33 +17,25 @@ export interface SecretView extends Omit<SecretDeclaration, 'settings'> {
 }
 
 const TASKS_MAX = 500;
-/** Begins every cursor of this list, so that anything else is seen to be none. */
-const AFTER = 'after~';
-
 /** Declared secrets: all for operators, for anybody else those of the live tasks they are in, without the reasons that are ours. */
 export async function listSecrets(
   parts: Parts,
   caller: Caller,
-  { cursor, limit }: { cursor?: string; limit: number },
+  asked: { cursor?: string; limit: number },
 ): Promise<Page<SecretView>> {
   return recordingRefusals(parts, caller, { action: 'list_secrets' }, async () => {
-    const after = readAfter(cursor);
     const isOperator = mayOperate(parts, caller, 'view');
     const bundle = currentBundle(parts);
     const names = isOperator ? undefined : await namesOf(parts, caller);
-    const all = [...bundle.secrets.values()]
-      .filter(({ name }) => (names?.has(name) ?? true) && (after === undefined || name > after))
-      .sort((a, b) => (a.name < b.name ? -1 : 1));
-    const items = all.slice(0, limit).map((secret) => viewOf(parts, secret, isOperator));
-    const last = items.at(-1);
-    return { items, ...(last && all.length > limit && { cursor: `${AFTER}${last.name}` }) };
+    return paged(parts, caller, 'secrets', asked, async ({ cursor: after, limit }) => {
+      const all = [...bundle.secrets.values()]
+        .filter(({ name }) => (names?.has(name) ?? true) && (after === undefined || name > after))
+        .sort((a, b) => (a.name < b.name ? -1 : 1));
+      const items = all.slice(0, limit).map((secret) => viewOf(parts, secret, isOperator));
+      const last = items.at(-1);
+      return { items, ...(last && all.length > limit && { cursor: last.name }) };
+    });
   });
-}
-
-function readAfter(cursor: string | undefined): string | undefined {
-  if (cursor === undefined) return undefined;
-  if (!cursor.startsWith(AFTER)) throw strangeCursor();
-  return cursor.slice(AFTER.length);
 }
 
 async function namesOf(parts: Parts, caller: Caller): Promise<Set<string>> {

@@ -6,6 +6,7 @@ import { isTerminal, type TaskRecord } from '../core/task.js';
 import type { AuditFilter, LockRecord, Page, RevocationRecord } from '../state/stores.js';
 import type { Caller } from './caller.js';
 import { isOwnToken, readOwnToken } from './own-token.js';
+import { paged } from './paged.js';
 import type { Parts } from './parts.js';
 import { mayOperate, mustOperate, reachTask, standingOf } from './permitted.js';
 import { reachLease } from './reach-lease.js';
@@ -28,10 +29,11 @@ export async function listTasks(
   filter: { agent?: string; opener?: string; live?: boolean; cursor?: string; limit: number },
 ): Promise<Page<TaskRecord>> {
   return recordingRefusals(parts, caller, { action: 'list_tasks' }, async () => {
-    if (mayOperate(parts, caller, 'view')) return parts.views.tasks(filter);
+    const read = (own: typeof filter) => paged(parts, caller, 'tasks', own, parts.views.tasks);
+    if (mayOperate(parts, caller, 'view')) return read(filter);
     const { agent: _, opener: __, ...rest } = filter;
     const own = caller.principal.kind === 'agent' ? { agent: caller.name } : { opener: caller.name };
-    const page = await parts.views.tasks({ ...rest, ...own });
+    const page = await read({ ...rest, ...own });
     // A token of ours speaks for its own task only.
     return caller.token ? { ...page, items: page.items.filter((task) => standingOf(caller, [task], false)) } : page;
   });
@@ -58,15 +60,16 @@ export async function listLeases(
   filter: { task?: string; agent?: string; state?: string; cursor?: string; limit: number },
 ): Promise<Page<LeaseRecord>> {
   return recordingRefusals(parts, caller, { action: 'list_leases' }, async () => {
-    if (mayOperate(parts, caller, 'view')) return parts.views.leases(filter);
+    const read = (own: typeof filter) => paged(parts, caller, 'leases', own, parts.views.leases);
+    if (mayOperate(parts, caller, 'view')) return read(filter);
     if (filter.task !== undefined) {
       const reach = await reachTask(parts, caller, filter.task);
       const own = reach.standing === 'opener' ? {} : { agent: caller.name };
-      return parts.views.leases({ ...filter, task: reach.task.id, ...own });
+      return read({ ...filter, task: reach.task.id, ...own });
     }
     // A token of ours speaks for its own task only.
     const task = spokenFor(caller)?.taskId;
-    return parts.views.leases({ ...filter, agent: caller.name, ...(task !== undefined && { task }) });
+    return read({ ...filter, agent: caller.name, ...(task !== undefined && { task }) });
   });
 }
 
@@ -77,7 +80,7 @@ export async function listRevocations(
 ): Promise<Page<RevocationRecord>> {
   return recordingRefusals(parts, caller, { action: 'list_revocations' }, async () => {
     mustOperate(parts, caller, 'view', { bound: false });
-    return parts.views.revocations(page);
+    return paged(parts, caller, 'revocations', page, parts.views.revocations);
   });
 }
 
@@ -91,7 +94,7 @@ export async function listLocks(parts: Parts, caller: Caller): Promise<LockRecor
 export async function readAudit(parts: Parts, caller: Caller, filter: AuditFilter): Promise<Page<AuditRecord>> {
   return recordingRefusals(parts, caller, { action: 'read_audit' }, async () => {
     mustOperate(parts, caller, 'audit', { bound: false });
-    return parts.auditLog.read(filter);
+    return paged(parts, caller, 'audit', filter, (own) => parts.auditLog.read(own));
   });
 }
 

@@ -188,6 +188,30 @@ describe('a cursor that no page ended with', () => {
       expect([cursor, status, body.field]).toEqual([cursor, 400, 'cursor']);
     }
   });
+
+  it('goes on only where it was given: in its list, with its filters, for its caller, as it is', async () => {
+    for (const ref of ['a', 'b', 'c']) await post('/v1/tasks', { ...TASK, ref });
+    const list = '/v1/tasks?live=true&limit=2';
+    const cursor: string = (await world.send('operator', 'GET', list)).body.next_cursor;
+    const ask = (who: 'operator' | 'second' | 'orchestrator', path: string, text = cursor) =>
+      world.send(who, 'GET', `${path}&cursor=${encodeURIComponent(text)}`);
+    expect((await ask('operator', list)).status).toBe(200);
+    expect((await ask('operator', '/v1/tasks?live=true&limit=7')).status).toBe(200);
+    const place = cursor.slice(22);
+    const elsewhere = [
+      ask('operator', '/v1/tasks?limit=2'),
+      ask('operator', '/v1/tasks?live=false&limit=2'),
+      ask('operator', '/v1/revocations?limit=2'),
+      ask('second', list),
+      ask('orchestrator', list),
+      ask('operator', list, place),
+      ask('operator', list, `${cursor}0`),
+      ask('operator', list, `${'A'.repeat(22)}${place}`),
+    ];
+    for (const { status, body } of await Promise.all(elsewhere)) {
+      expect([status, body.field]).toEqual([400, 'cursor']);
+    }
+  });
 });
 
 describe('Idempotency-Key', () => {
