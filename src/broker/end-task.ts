@@ -1,7 +1,7 @@
 import { BrokerError } from '../core/errors.js';
-import type { TaskRecord, TerminalState } from '../core/task.js';
+import { refIn, type TaskRecord, type TerminalState } from '../core/task.js';
 import type { Caller } from './caller.js';
-import { findTaskId, refIn } from './find-task.js';
+import { findTaskId } from './find-task.js';
 import type { Parts } from './parts.js';
 import { mayOperate, mustControl, reachTask } from './permitted.js';
 import { record, recordingRefusals } from './refusal.js';

@@ -2,18 +2,13 @@ import { TASK_DETAIL_TYPE } from '../core/claims.js';
 import { BrokerError } from '../core/errors.js';
 import { isId } from '../core/ids.js';
 import { parseScope } from '../core/scope.js';
+import { refIn } from '../core/task.js';
 import { currentBundle } from './authenticate.js';
 import type { Caller } from './caller.js';
 import type { Parts } from './parts.js';
 import { notFound } from './refusal.js';
 
-const REF = /^ref:([\x21-\x7e]{1,200})$/;
 const ORCHESTRATORS_ASKED_MAX = 32;
-
-/** The `<ref>` of `ref:<ref>`; undefined when the name has another form. */
-export function refIn(name: string): string | undefined {
-  return REF.exec(name)?.[1];
-}
 
 /**
  * The id of the task a caller names by id or by `ref:<ref>`. A ref is looked up among the caller's own, and then, for an agent that was

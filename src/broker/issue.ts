@@ -1,3 +1,4 @@
+import { asRecorded } from '../core/as-recorded.js';
 import type { Handle, Revocability, SecretData } from '../core/credential.js';
 import { BrokerError } from '../core/errors.js';
 import { newId } from '../core/ids.js';
@@ -63,7 +64,7 @@ export async function issue(
   request: SecretRequest,
   keyed?: { leaseId: string; requestKey: string },
 ): Promise<SecretIssued> {
-  const about = { action: 'read', detail: { secret: request.secret } };
+  const about = { action: 'read', detail: { secret: asRecorded('name', request.secret) } };
   return recordingRefusals(parts, caller, about, async () => {
     checkLife(request.ttlMs);
     const taskId = await taskAskedFor(parts, caller, request.task);

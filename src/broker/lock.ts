@@ -1,3 +1,4 @@
+import { asRecorded } from '../core/as-recorded.js';
 import { BrokerError } from '../core/errors.js';
 import { newId } from '../core/ids.js';
 import type { Selector } from '../core/selector.js';
@@ -48,9 +49,10 @@ export async function lock(
 
 /** Lifting needs two people: the first asks, a second one repeats it within fifteen minutes. */
 export async function liftLock(parts: Parts, caller: Caller, request: { id: string }): Promise<'requested' | 'lifted'> {
-  return recordingRefusals(parts, caller, { action: 'lift', detail: { lock: request.id } }, async () => {
+  const recorded = asRecorded('lck', request.id);
+  return recordingRefusals(parts, caller, { action: 'lift', detail: { lock: recorded } }, async () => {
     const found = mayOperate(parts, caller, 'view') ? await parts.views.lock(request.id) : undefined;
-    if (!found) throw notFound('lock', request.id);
+    if (!found) throw notFound('lock', recorded);
     const secondPerson = found.liftRequestedBy !== undefined && found.liftRequestedBy !== caller.name;
     mustOperate(parts, caller, 'lift', { bound: true, secondPerson });
     const outcome = await parts.ledger.liftLock({
@@ -64,7 +66,7 @@ export async function liftLock(parts: Parts, caller: Caller, request: { id: stri
         detail: { lock: request.id, selector: found.selector },
       }),
     });
-    if (outcome.outcome === 'not_found') throw notFound('lock', request.id);
+    if (outcome.outcome === 'not_found') throw notFound('lock', recorded);
     return outcome.outcome;
   });
 }

@@ -1,4 +1,5 @@
 import type { WorkloadDeclaration } from '../core/agent.js';
+import { asRecorded } from '../core/as-recorded.js';
 import type { SecretDeclaration } from '../core/bundle.js';
 import type { Revocability } from '../core/credential.js';
 import type { Decision, PolicyEntity } from '../core/decision.js';
@@ -51,7 +52,8 @@ export function mayRead(parts: Parts, asked: SecretAsked): SecretAllowed {
   const task = tasks.at(-1) as TaskRecord;
   const secret = policy.bundle.secrets.get(name);
   // What its task does not have is, for an agent, not there.
-  if (!secret || !task.scope.secrets.includes(name)) throw notFound('secret', `${name} for ${task.id}`);
+  if (!secret || !task.scope.secrets.includes(name))
+    throw notFound('secret', `${asRecorded('name', name)} for ${task.id}`);
   const backend = parts.backends.get(secret.backend);
   if (!backend) throw closed(`this broker has no backend ${secret.backend}`);
   const settings = backend.secretSettings.safeParse(secret.settings);

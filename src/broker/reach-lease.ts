@@ -1,3 +1,4 @@
+import { asRecorded } from '../core/as-recorded.js';
 import { isId } from '../core/ids.js';
 import type { LeaseWithAbove } from '../state/stores.js';
 import type { Caller } from './caller.js';
@@ -18,7 +19,7 @@ export async function reachLease(
   const found = isId('lse', id) ? await parts.views.leaseWithAbove(id) : undefined;
   const operator = mayOperate(parts, caller, 'view');
   const standing = found && standingTo(caller, found, operator);
-  if (!found || !standing) throw notFound('lease', `${caller.name} asked for ${id}`);
+  if (!found || !standing) throw notFound('lease', `${caller.name} asked for ${asRecorded('lse', id)}`);
   return { ...found, standing };
 }
 

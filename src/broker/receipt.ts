@@ -1,3 +1,4 @@
+import { asRecorded } from '../core/as-recorded.js';
 import { isId } from '../core/ids.js';
 import { isBefore } from '../core/position.js';
 import type { RevocationRecord } from '../state/stores.js';
@@ -19,9 +20,10 @@ export async function getRevocation(
   caller: Caller,
   id: string,
 ): Promise<{ revocation: RevocationRecord; readers: ReaderState[]; receipt: string }> {
-  return recordingRefusals(parts, caller, { action: 'get_revocation', detail: { revocation: id } }, async () => {
+  const recorded = asRecorded('rev', id);
+  return recordingRefusals(parts, caller, { action: 'get_revocation', detail: { revocation: recorded } }, async () => {
     const found = mayOperate(parts, caller, 'view') && isId('rev', id) ? await parts.views.revocation(id) : undefined;
-    if (!found) throw notFound('revocation', id);
+    if (!found) throw notFound('revocation', recorded);
     const readers = await readersOf(parts, found);
     return { revocation: found, readers, receipt: receiptOf(parts, found, readers) };
   });

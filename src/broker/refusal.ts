@@ -1,3 +1,4 @@
+import { asRecorded } from '../core/as-recorded.js';
 import type { AuditRecord, AuditType } from '../core/audit.js';
 import type { Decision, PolicyQuestion } from '../core/decision.js';
 import { BrokerError, type ErrorCode } from '../core/errors.js';
@@ -49,7 +50,7 @@ const RECORDED: readonly ErrorCode[] = [
 ];
 
 /**
- * Runs a verb for a proven caller; a refusal leaves a record first, and carries its id. When the record cannot be written the caller is
+ * Runs a verb for a proven caller; a refusal leaves a record first, and carries its id. The task and the lease may be as the caller wrote them. When the record cannot be written the caller is
  * refused all the same, without an id: refusing is never blocked by audit.
  */
 export async function recordingRefusals<T>(
@@ -67,6 +68,8 @@ export async function recordingRefusals<T>(
       code: error.code,
       reasons: [error.detail.reason ?? error.message],
       ...about,
+      ...(about.task !== undefined && { task: asRecorded('tsk', about.task) }),
+      ...(about.lease !== undefined && { lease: asRecorded('lse', about.lease) }),
       ...detailOf(error, about.detail),
       ...(error.detail.policyIds && { policyIds: error.detail.policyIds }),
     });

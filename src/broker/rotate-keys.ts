@@ -1,3 +1,4 @@
+import { asRecorded } from '../core/as-recorded.js';
 import { BrokerError } from '../core/errors.js';
 import type { EpochMs } from '../core/time.js';
 import type { RingKey } from '../plugins/signers/contract.js';
@@ -163,7 +164,7 @@ async function withNext(parts: Parts, ring: RingKey[], alg: RingKey['alg'], nowM
 
 function keyOf(ring: readonly RingKey[], kid: string): RingKey {
   const key = ring.find((one) => one.kid === kid);
-  if (!key) throw notFound('key', kid);
+  if (!key) throw notFound('key', asRecorded('name', kid));
   return key;
 }
 

@@ -1,3 +1,4 @@
+import { asRecorded } from '../core/as-recorded.js';
 import { type Bundle, findWorkload, nearestWorkload, type TaskType } from '../core/bundle.js';
 import { effectiveContext, loosened, type TaskContext } from '../core/context.js';
 import type { PolicyQuestion } from '../core/decision.js';
@@ -56,7 +57,7 @@ export async function startTask(
   caller: Caller,
   request: StartTaskRequest,
 ): Promise<{ task: TaskRecord; created: boolean }> {
-  const about = { action: 'open', ...(request.type && { resource: request.type }) };
+  const about = { action: 'open', ...(request.type && { resource: asRecorded('name', request.type) }) };
   return recordingRefusals(parts, caller, about, async () => {
     const onBehalfOf = await readOnBehalfOf(parts, caller, request);
     for (let reads = 0; reads < READS_MAX; reads++) {

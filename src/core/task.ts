@@ -82,3 +82,10 @@ export interface TaskRecord extends TaskCharter {
   endReason?: string;
   endedBy?: string;
 }
+
+const REF = /^ref:([\x21-\x7e]{1,200})$/;
+
+/** The `<ref>` of `ref:<ref>`, which names a task by its opener's own id; undefined when the name has another form. */
+export function refIn(name: string): string | undefined {
+  return REF.exec(name)?.[1];
+}

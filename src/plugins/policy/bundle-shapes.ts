@@ -1,8 +1,8 @@
 import { z } from 'zod';
+import { NAME } from '../../core/as-recorded.js';
 import { parseSpiffeId } from '../../core/spiffe-id.js';
 import { parseDurationMs } from '../../core/time.js';
 
-const NAME = /^[A-Za-z0-9_.-]{1,64}$/;
 /** Keys that users choose and policies read: a letter first, so none is a reserved word of JSON or of the engine. */
 const KEY = /^[A-Za-z][A-Za-z0-9_.-]{0,63}$/;
 const UNTYPED = 'untyped';
