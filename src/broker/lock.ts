@@ -2,14 +2,19 @@ import { asRecorded } from '../core/as-recorded.js';
 import { BrokerError } from '../core/errors.js';
 import { newId } from '../core/ids.js';
 import type { Selector } from '../core/selector.js';
-import { undeclaredIn } from '../core/undeclared.js';
 import type { LockRecord } from '../state/stores.js';
-import { currentBundle } from './authenticate.js';
 import type { Caller } from './caller.js';
 import type { Parts } from './parts.js';
 import { mayOperate, mustOperate } from './permitted.js';
 import { notFound, record, recordingRefusals } from './refusal.js';
-import { applySelector, checkSelector, previewSelector, type Revoked, type RevokeRequest } from './revoke.js';
+import {
+  applySelector,
+  checkSelector,
+  previewSelector,
+  type Revoked,
+  type RevokeRequest,
+  unknownIn,
+} from './revoke.js';
 
 const LOCK_MS_MAX = 30 * 86_400_000;
 
@@ -31,7 +36,7 @@ export async function lock(
       );
     }
     const preview = await previewSelector(parts, selector);
-    const warnings = undeclaredIn(currentBundle(parts), selector);
+    const warnings = await unknownIn(parts, selector);
     if (request.dryRun) return { preview, warnings };
     const nowMs = parts.clock.now();
     const made: LockRecord = {

@@ -1,4 +1,5 @@
 import { type Bundle, findWorkload } from '../core/bundle.js';
+import { suggestion } from '../core/did-you-mean.js';
 import { BrokerError } from '../core/errors.js';
 import { isId, newId } from '../core/ids.js';
 import { deadBecause, type LeaseRecord } from '../core/lease.js';
@@ -55,7 +56,7 @@ export async function revoke(parts: Parts, caller: Caller, request: RevokeReques
     mustOperate(parts, caller, 'revoke', { bound: !request.dryRun });
     const selector = checkSelector(request.selector);
     const preview = await previewSelector(parts, selector);
-    const warnings = warningsFor(parts, selector, preview);
+    const warnings = await warningsFor(parts, selector, preview);
     if (request.dryRun) return { preview, warnings };
     if (selector.task !== undefined && Object.keys(selector).length === 1) {
       await endTask(parts, caller, { task: selector.task, state: 'revoked', reason: request.reason });
@@ -184,9 +185,24 @@ function residualMs({ revocability, expiresAtMs }: LeaseRecord, enforcement: str
   return enforcement === 'expiry-only' ? expiresAtMs - nowMs : 0;
 }
 
-function warningsFor(parts: Parts, selector: Selector, { unbounded }: Preview): string[] {
+/** What a selector names and this broker does not know, with what may be meant: never a reason not to stop it. */
+export async function unknownIn(parts: Parts, selector: Selector): Promise<string[]> {
+  const found = undeclaredIn(currentBundle(parts), selector);
+  if (selector.bundle !== undefined) {
+    const known = (await parts.views.bundles().catch(() => undefined))?.map(({ digest }) => digest);
+    const isKnown = known?.includes(selector.bundle) ?? true;
+    if (!isKnown) found.push(`No bundle ${selector.bundle} is known${suggestion(selector.bundle, known ?? []) || '.'}`);
+  }
+  const trusted = parts.trustBundles.keyIds();
+  if (selector.key !== undefined && !trusted.includes(selector.key)) {
+    found.push(`No key ${selector.key} is trusted${suggestion(selector.key, trusted) || '.'}`);
+  }
+  return found;
+}
+
+async function warningsFor(parts: Parts, selector: Selector, { unbounded }: Preview): Promise<string[]> {
   const bundle = currentBundle(parts);
-  const warnings = undeclaredIn(bundle, selector);
+  const warnings = await unknownIn(parts, selector);
   if (unbounded > 0) {
     warnings.push(`${unbounded} of these credentials work until somebody changes the value: revoking cannot end them.`);
   }

@@ -1,10 +1,11 @@
 import { type Bundle, declaredWorkloads, findWorkload } from './bundle.js';
 import { suggestion } from './did-you-mean.js';
 import type { Selector } from './selector.js';
-import { parseSpiffeId } from './spiffe-id.js';
+import { hasPrefix, parseSpiffeId, prefixesOf, type SpiffeId, trustDomainOf } from './spiffe-id.js';
 
 /** The names a bundle declares, by the member of a selector that may name one. */
 const DECLARED = {
+  trust_domain: (bundle) => bundle.workloads.map(({ spiffeId }) => trustDomainOf(spiffeId as SpiffeId)),
   owner: (bundle) => bundle.workloads.map(({ owner }) => owner),
   team: (bundle) => bundle.workloads.map(({ team }) => team),
   environment: (bundle) => bundle.workloads.map(({ environment }) => environment),
@@ -28,12 +29,24 @@ export function undeclaredIn(bundle: Bundle, selector: Selector): string[] {
     if (id && findWorkload(bundle, id)) continue;
     found.push(sentence(member, name, suggestion(name, declaredWorkloads(bundle))));
   }
+  const { prefix } = selector;
+  if (prefix !== undefined && !bundle.workloads.some(({ spiffeId }) => mayBeBelow(spiffeId, prefix))) {
+    const prefixes = bundle.workloads.flatMap(({ spiffeId }) => prefixesOf(spiffeId.replace(/\/\*$/, '') as SpiffeId));
+    found.push(`No agent below ${prefix} is declared${suggestion(prefix, prefixes) || '.'}`);
+  }
   for (const [member, declaredIn] of Object.entries(DECLARED)) {
     const name = selector[member as keyof typeof DECLARED];
     const declared = declaredIn(bundle);
     if (name !== undefined && !declared.includes(name)) found.push(sentence(member, name, suggestion(name, declared)));
   }
   return found;
+}
+
+/** `…/agent/*` stands for every ID with one more segment. */
+function mayBeBelow(declared: string, prefix: string): boolean {
+  if (!declared.endsWith('/*')) return hasPrefix(declared, prefix);
+  const folder = declared.slice(0, -2);
+  return hasPrefix(folder, prefix) || prefix.slice(0, prefix.lastIndexOf('/')) === folder;
 }
 
 function sentence(member: string, name: string, meant: string): string {
