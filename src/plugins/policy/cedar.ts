@@ -14,7 +14,7 @@ import { Place, type Slice, textsOf } from './place.js';
 import { type Policy, readPolicies } from './policy-text.js';
 import { type EngineQuestion, toEngine } from './question.js';
 import { type ReadPath, touches } from './reads.js';
-import { DecisionMemory, keyOf } from './remember.js';
+import { DecisionMemory, keyOf, QuestionMemory } from './remember.js';
 import { cedarSchema, declaredAttributes } from './schema.js';
 import { sliceBy } from './slices.js';
 
@@ -46,7 +46,7 @@ export const cedar = definePlugin({
 });
 
 const VALIDATED_AT_ONCE = 50;
-const ASKED_AS_WHOLE_SHARE = 4;
+const ASKED_AS_WHOLE_SHARE = 8;
 
 /** What changes from one question to the next without anybody changing it. */
 const VOLATILE: ReadPath[] = [
@@ -73,8 +73,8 @@ async function prepare(bundle: Bundle, settings: z.output<typeof config>, deps: 
   const place = new Place(schema);
   place.take();
   const memory = new DecisionMemory(settings.decisions_remembered_max);
-  // In front of it, what was asked in the very same words, read by policies or not: that needs no engine's form. Its keys are long, so it is smaller.
-  const asWhole = new DecisionMemory(Math.ceil(settings.decisions_remembered_max / ASKED_AS_WHOLE_SHARE));
+  // In front of it, what was asked in the very same words. It keeps whole questions, so it is smaller.
+  const asWhole = new QuestionMemory(Math.ceil(settings.decisions_remembered_max / ASKED_AS_WHOLE_SHARE));
   const byId = new Map(policies.map((policy) => [policy.id, policy]));
 
   const deny = (errors: string[]): Decision =>
@@ -120,10 +120,7 @@ async function prepare(bundle: Bundle, settings: z.output<typeof config>, deps: 
     }
   };
 
-  const decide = (question: PolicyQuestion): Decision => {
-    const words = wordsOf(question);
-    return words === undefined ? consider(question) : asWhole.recall(words, () => consider(question));
-  };
+  const decide = (question: PolicyQuestion): Decision => asWhole.recall(question, () => consider(question));
 
   return {
     bundle,
@@ -145,15 +142,6 @@ async function prepare(bundle: Bundle, settings: z.output<typeof config>, deps: 
       }
     },
   };
-}
-
-/** The whole question as text; undefined for one that is no JSON, which has its own refusals. */
-function wordsOf(question: PolicyQuestion): string | undefined {
-  try {
-    return JSON.stringify(question);
-  } catch {
-    return undefined;
-  }
 }
 
 /** Remembered decisions are handed out more than once. */

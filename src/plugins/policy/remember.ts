@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache';
-import type { Decision } from '../../core/decision.js';
+import type { Decision, PolicyQuestion } from '../../core/decision.js';
 import type { EngineQuestion } from './question.js';
 import { type ReadPath, TAGS } from './reads.js';
 
@@ -26,12 +26,84 @@ export class DecisionMemory {
     const known = this.#decisions.get(key);
     if (known !== undefined) return known;
     const decision = decide();
-    // A failure may pass, and a volatile decision was about one moment.
-    if (decision.errors.length === 0 && !decision.volatile && key.length <= KEY_CHARACTERS_MAX) {
+    if (isKept(decision) && key.length <= KEY_CHARACTERS_MAX) {
       this.#decisions.set(key, decision);
     }
     return decision;
   }
+}
+
+interface Asked {
+  /** A copy that nobody else has. */
+  question: unknown;
+  decision: Decision;
+}
+
+/**
+ * Questions that were asked before in the very same words, read by policies or not, with their decisions. Of those that are about the same (who,
+ * what, which task) the latest is kept, and a question that is equal to it in every member needs neither the engine's form nor a text.
+ */
+export class QuestionMemory {
+  readonly #asked: LRUCache<string, Asked>;
+
+  constructor(entriesMax: number) {
+    this.#asked = new LRUCache({ max: entriesMax });
+  }
+
+  recall(question: PolicyQuestion, decide: () => Decision): Decision {
+    const subject = subjectOf(question);
+    if (subject === undefined) return decide();
+    const before = this.#asked.get(subject);
+    if (before !== undefined && isSame(question, before.question)) return before.decision;
+    const decision = decide();
+    const text = isKept(decision) ? textOf(question) : undefined;
+    if (text !== undefined && text.length <= KEY_CHARACTERS_MAX) {
+      this.#asked.set(subject, { question: JSON.parse(text), decision });
+    }
+    return decision;
+  }
+}
+
+/** Undefined for what is no question, which has its own refusals. */
+function subjectOf({ principal, action, resource, context }: PolicyQuestion): string | undefined {
+  try {
+    const task = context['task'] as { id?: unknown } | undefined;
+    return `${action} ${principal.type} ${principal.id} ${resource.id} ${task?.id} ${context['binding']}`;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Undefined for a question that is no JSON. */
+function textOf(question: PolicyQuestion): string | undefined {
+  try {
+    return JSON.stringify(question);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether a value would be written as the JSON that was parsed again to `kept`; no wherever that is not certain. */
+function isSame(value: unknown, kept: unknown): boolean {
+  if (value === kept) return true;
+  if (typeof value !== 'object' || typeof kept !== 'object' || value === null || kept === null) return false;
+  if (Array.isArray(value) || Array.isArray(kept)) {
+    if (!Array.isArray(value) || !Array.isArray(kept) || value.length !== kept.length) return false;
+    return value.every((each, at) => isSame(each, kept[at]));
+  }
+  let left = Object.keys(kept).length;
+  for (const name of Object.keys(value)) {
+    const member = (value as Record<string, unknown>)[name];
+    if (member === undefined) continue;
+    if (!Object.hasOwn(kept, name) || !isSame(member, (kept as Record<string, unknown>)[name])) return false;
+    left -= 1;
+  }
+  return left === 0;
+}
+
+/** A failure may pass, and a volatile decision was about one moment. */
+function isKept(decision: Decision): boolean {
+  return decision.errors.length === 0 && !decision.volatile;
 }
 
 /**

@@ -6,7 +6,7 @@ import type { Decision, PolicyQuestion } from '../../../../src/core/decision.js'
 import { withEngine } from '../../../../src/plugins/policy/engine.js';
 import { readPolicies } from '../../../../src/plugins/policy/policy-text.js';
 import { toEngine } from '../../../../src/plugins/policy/question.js';
-import { DecisionMemory } from '../../../../src/plugins/policy/remember.js';
+import { DecisionMemory, QuestionMemory } from '../../../../src/plugins/policy/remember.js';
 import { cedarSchema, declaredAttributes } from '../../../../src/plugins/policy/schema.js';
 import { callQuestion, cedarEngine, mintQuestion, NOW_MS, sampleWith } from './sample.js';
 
@@ -60,6 +60,66 @@ describe('the memory of decisions', () => {
     const memory = new DecisionMemory(10);
     memory.recall('x'.repeat(100_000), () => decision());
     expect(memory.size).toBe(0);
+  });
+});
+
+describe('the memory of whole questions', () => {
+  const changes: Parameters<typeof mintQuestion>[0][] = [
+    { principal: { team: 'insights' } },
+    { principal: { labels: { handles: 'mail' } } },
+    { principal: { tools: [] } },
+    { task: { generation: 7 } },
+    { task: { params: { order_id: 43 } } },
+    { task: { params: {} } },
+    { task: { context: { labels: ['pii'] } } },
+    { context: { onBehalfOf: { subject: 'a', proven: false } } },
+    { context: { ttlSecondsRequested: 1 } },
+  ];
+  const asks = (memory: QuestionMemory, question: PolicyQuestion) => {
+    let isAsked = false;
+    memory.recall(question, () => {
+      isAsked = true;
+      return decision();
+    });
+    return isAsked;
+  };
+
+  it('asks once for the same question, in whichever order it is put together', () => {
+    const memory = new QuestionMemory(10);
+    const { context, ...rest } = mintQuestion();
+    expect(asks(memory, { context, ...rest })).toBe(true);
+    expect(asks(memory, mintQuestion())).toBe(false);
+  });
+
+  it.each(changes)('asks again when anything in it is another: %j', (change) => {
+    const memory = new QuestionMemory(10);
+    asks(memory, mintQuestion());
+    expect(asks(memory, mintQuestion(change))).toBe(true);
+    expect(asks(memory, mintQuestion())).toBe(true);
+  });
+
+  it('asks again when what was asked about was changed in place', () => {
+    const memory = new QuestionMemory(10);
+    const question = mintQuestion();
+    asks(memory, question);
+    (question.context['task'] as { context: Record<string, unknown> }).context['risk'] = 'high';
+    expect(asks(memory, question)).toBe(true);
+  });
+
+  it('takes what is undefined for not there, and a value that is no JSON for another one', () => {
+    const memory = new QuestionMemory(10);
+    asks(memory, mintQuestion({ context: { note: undefined, at: '1970-01-01T00:00:00.000Z' } }));
+    expect(asks(memory, mintQuestion({ context: { at: '1970-01-01T00:00:00.000Z' } }))).toBe(false);
+    expect(asks(memory, mintQuestion({ context: { at: new Date(0) } }))).toBe(true);
+  });
+
+  it.each([
+    ['volatile', decision({ volatile: true })],
+    ['made of errors', decision({ effect: 'deny', errors: ['broken'] })],
+  ])('does not keep what is %s', (_, made) => {
+    const memory = new QuestionMemory(10);
+    memory.recall(mintQuestion(), () => made);
+    expect(asks(memory, mintQuestion())).toBe(true);
   });
 });
 
