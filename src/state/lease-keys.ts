@@ -6,15 +6,18 @@ import type { Basis } from './stores.js';
 export function pathWords(cell: Cell, ids: readonly string[], basis: Basis) {
   const tasks = ids.filter(isTaskId);
   const above = ids.filter(isLeaseId);
-  return {
-    tasks: tasks.length,
-    above: above.length,
-    keys: [...tasks.map((id) => cell.keys.task(id)), ...above.map((id) => tokenPlace(cell, id)[0])],
-    args: [
-      ...tasks.flatMap((id, at) => [id, basis.generations[at] ?? -1]),
-      ...above.flatMap((id) => [id, tokenPlace(cell, id)[1]]),
-    ],
-  };
+  const keys: string[] = [];
+  const args: (string | number)[] = [];
+  for (const [at, id] of tasks.entries()) {
+    keys.push(cell.keys.task(id));
+    args.push(id, basis.generations[at] ?? -1);
+  }
+  for (const id of above) {
+    const [key, field] = tokenPlace(cell, id);
+    keys.push(key);
+    args.push(id, field);
+  }
+  return { tasks: tasks.length, above: above.length, keys, args };
 }
 
 /** The indexes that a lease of this task is in; a lease without a task is in none. */

@@ -44,9 +44,9 @@ export async function readReading(
 ): Promise<Reading | undefined> {
   const path = taskId === undefined ? [] : await pathOf(cell, taskId);
   if (!path) return undefined;
-  const { tasks, leases, ...rest } = await look(cell, path, leaseIds, nowMs);
-  const isWhole = tasks.every((task) => task !== undefined) && leases.every((lease) => lease !== undefined);
-  return isWhole ? { ...rest, tasks: tasks as TaskRecord[], leases: leases as LeaseRecord[] } : undefined;
+  const seen = await look(cell, path, leaseIds, nowMs);
+  const isWhole = seen.tasks.every((task) => task !== undefined) && seen.leases.every((lease) => lease !== undefined);
+  return isWhole ? (seen as Reading) : undefined;
 }
 
 const waiting = new WeakMap<Cell, Asked[]>();

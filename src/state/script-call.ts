@@ -10,9 +10,10 @@ export class ScriptCall extends Command {
   /** The first `keyCount` of the words are keys, of one slot. */
   constructor(sha: string, keyCount: number, words: readonly (string | number)[]) {
     super('evalsha', [sha, keyCount, words[0] ?? ''], { replyEncoding: 'utf8' });
-    let text = `*${words.length + 3}\r\n$7\r\nevalsha\r\n${bulk(sha)}${bulk(keyCount)}`;
-    for (const word of words) text += bulk(word);
-    this.#text = text;
+    const all = ['evalsha', sha, keyCount, ...words];
+    const text = written(all, (word) => word.length);
+    // Nearly always all of it is ASCII: then that was right, and fifty words need not be measured one by one.
+    this.#text = Buffer.byteLength(text) === text.length ? text : written(all, Buffer.byteLength);
   }
 
   override toWritable(): string {
@@ -20,7 +21,11 @@ export class ScriptCall extends Command {
   }
 }
 
-function bulk(word: string | number): string {
-  const text = typeof word === 'number' ? String(word) : word;
-  return `$${Buffer.byteLength(text)}\r\n${text}\r\n`;
+function written(words: readonly (string | number)[], bytesOf: (word: string) => number): string {
+  let text = `*${words.length}\r\n`;
+  for (const each of words) {
+    const word = typeof each === 'number' ? String(each) : each;
+    text += `$${bytesOf(word)}\r\n${word}\r\n`;
+  }
+  return text;
 }

@@ -6,22 +6,32 @@ import { Bounded } from './bounded.js';
 const PROFILES_MAX = 20_000;
 const SUFFIX_CHARACTERS = 26;
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
+/** What a character of an id counts for, by its code. */
+const VALUES = Uint8Array.from({ length: 128 }, (_, code) => Math.max(ALPHABET.indexOf(String.fromCharCode(code)), 0));
 
 /** What many token leases have in common; stored once under a keyed hash of itself. */
-type Profile = Omit<
-  LeaseRecord,
-  | 'id'
-  | 'kind'
-  | 'taskId'
-  | 'path'
-  | 'position'
-  | 'generations'
-  | 'state'
-  | 'createdAtMs'
-  | 'expiresAtMs'
-  | 'revokedAtMs'
-  | 'revokedReason'
->;
+type Profile = Omit<LeaseRecord, (typeof OWN_MEMBERS)[number]>;
+
+const OWN_MEMBERS = [
+  'id',
+  'kind',
+  'taskId',
+  'path',
+  'position',
+  'generations',
+  'state',
+  'createdAtMs',
+  'expiresAtMs',
+  'revokedAtMs',
+  'revokedReason',
+] as const satisfies (keyof LeaseRecord)[];
+
+interface WrittenProfile {
+  profile: string;
+  profileHash: string;
+  /** What it says, in a copy that nobody else has. */
+  members: Profile;
+}
 
 /** A token lease as Redis holds it. */
 export interface TokenRow {
@@ -40,7 +50,7 @@ export interface TokenRow {
 export class TokenRecords {
   readonly #cell: string;
   readonly #key: Uint8Array;
-  readonly #hashes = new Bounded<string>(PROFILES_MAX);
+  readonly #written = new Bounded<WrittenProfile>(PROFILES_MAX);
   readonly #profiles = new Bounded<Profile>(PROFILES_MAX);
   readonly #stored = new Bounded<true>(PROFILES_MAX);
 
@@ -60,8 +70,7 @@ export class TokenRecords {
   }
 
   encode(lease: LeaseRecord): TokenRow {
-    const profile = JSON.stringify(profileOf(lease));
-    const profileHash = this.#hash(profile);
+    const { profile, profileHash } = this.#profileOf(lease);
     const value = [
       `${lease.state === 'active' ? 'a' : 'r'}-${lease.expiresAtMs}`,
       profileHash,
@@ -112,13 +121,16 @@ export class TokenRecords {
     return field.length === SUFFIX_CHARACTERS ? `lse_${this.#cell}_${field}` : field;
   }
 
-  #hash(profile: string): string {
-    let hash = this.#hashes.get(profile);
-    if (hash === undefined) {
-      hash = createHmac('sha256', this.#key).update(profile).digest('base64url').slice(0, 16);
-      this.#hashes.set(profile, hash);
-    }
-    return hash;
+  /** Mostly the one written last for this agent at this resource. Comparing with it is a fraction of writing and hashing it again. */
+  #profileOf(lease: LeaseRecord): WrittenProfile {
+    const place = `${lease.agent} ${lease.resource} ${lease.opener} ${lease.onBehalfOf}`;
+    const before = this.#written.get(place);
+    if (before && isProfileOf(before.members, lease)) return before;
+    const profile = JSON.stringify(profileOf(lease));
+    const profileHash = createHmac('sha256', this.#key).update(profile).digest('base64url').slice(0, 16);
+    const written = { profile, profileHash, members: JSON.parse(profile) as Profile };
+    this.#written.set(place, written);
+    return written;
   }
 
   /** `t` and 26 characters for a task of this cell, `l` and 26 for a lease; any other id as it is. */
@@ -139,10 +151,9 @@ export function fieldOf(leaseId: string): string {
 
 /** When an id was made: the first 48 bits of its UUIDv7. */
 export function timeOf(id: string): number {
+  const from = id.length - SUFFIX_CHARACTERS;
   let value = 0;
-  for (const character of id.slice(-SUFFIX_CHARACTERS, 10 - SUFFIX_CHARACTERS)) {
-    value = value * 32 + ALPHABET.indexOf(character);
-  }
+  for (let at = from; at < from + 10; at++) value = value * 32 + (VALUES[id.charCodeAt(at)] ?? 0);
   return value;
 }
 
@@ -150,21 +161,27 @@ export function secondOf(leaseId: string): number {
   return Math.floor(timeOf(leaseId) / 1_000);
 }
 
+const OWN: ReadonlySet<string> = new Set(OWN_MEMBERS);
+
 /** Everything that a lease has not of its own. Members in another order make another profile, which is no harm. */
 function profileOf(lease: LeaseRecord): Profile {
-  const {
-    id: _id,
-    kind: _kind,
-    taskId: _taskId,
-    path: _path,
-    position: _position,
-    generations: _generations,
-    state: _state,
-    createdAtMs: _createdAtMs,
-    expiresAtMs: _expiresAtMs,
-    revokedAtMs: _revokedAtMs,
-    revokedReason: _revokedReason,
-    ...profile
-  } = lease;
-  return profile;
+  return Object.fromEntries(Object.entries(lease).filter(([name]) => !OWN.has(name))) as unknown as Profile;
+}
+
+/** Whether writing this lease's profile would write these members: every one of them, and no other. */
+function isProfileOf(profile: Profile, lease: LeaseRecord): boolean {
+  let left = Object.keys(profile).length;
+  for (const name in lease) {
+    const value = lease[name as keyof Profile];
+    if (value === undefined || OWN.has(name)) continue;
+    if (!isSame(value, profile[name as keyof Profile])) return false;
+    left -= 1;
+  }
+  return left === 0;
+}
+
+/** Texts, and lists of texts. Of anything else it is not known. */
+function isSame(value: unknown, other: unknown): boolean {
+  if (!Array.isArray(value) || !Array.isArray(other)) return value === other;
+  return value.length === other.length && value.every((each, at) => each === other[at]);
 }

@@ -94,6 +94,30 @@ describe('the record of a token lease', () => {
     }
   });
 
+  it('has the profile that a broker which wrote none before would give it', () => {
+    const value = fc.constantFrom('a', 'b', undefined);
+    const list = fc.constantFrom<string[]>([], ['a'], ['b'], ['a', 'b']);
+    const members = { owner: value, team: value, keyId: value, resource: value, onBehalfOf: value };
+    const some = fc.record({ ...members, tools: list, actors: list, bundle: fc.constantFrom('a', 'b') });
+    const records = new TokenRecords('a', new Uint8Array(32));
+    fc.assert(
+      fc.property(some, (more) => {
+        const { profile, profileHash } = records.encode(lease(more as Partial<LeaseRecord>));
+        const anew = new TokenRecords('a', new Uint8Array(32)).encode(lease(more as Partial<LeaseRecord>));
+        expect([JSON.parse(profile), profileHash]).toEqual([JSON.parse(anew.profile), anew.profileHash]);
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  it('is compared with what was written, not with what became of the lease it was written for', () => {
+    const records = new TokenRecords('a', new Uint8Array(32));
+    const first = lease({ tools: ['orders.read'] });
+    const { profileHash } = records.encode(first);
+    first.tools.push('orders.refund');
+    expect(records.encode(first).profileHash).not.toBe(profileHash);
+  });
+
   it('hashes profiles under the cell’s own key', () => {
     const other = new TokenRecords('a', new Uint8Array(32).fill(1));
     expect(other.encode(lease()).profileHash).not.toBe(
