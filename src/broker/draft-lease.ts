@@ -114,7 +114,8 @@ function actorOf(sub: string, agent: string, parent: TaskClaims | undefined): Ac
 
 /** What selectors can name beyond the plain claims: of the token itself, and of every task and lease above it. */
 function selectorHashes(parts: Parts, lease: LeaseRecord, reading: Reading): string[] {
-  const facts = [...ownFacts(lease), ...reading.leases.flatMap(factsAbove)];
+  const facts = ownFacts(lease);
+  for (const above of reading.leases) facts.push(...factsAbove(above));
   for (const task of reading.tasks) {
     facts.push(['opener', task.opener]);
     if (task.onBehalfOf) facts.push(['on_behalf_of', task.onBehalfOf.name]);

@@ -260,22 +260,22 @@ function checkBinding(decision: Decision, binding: Requester['binding']): void {
 
 function mintedRecord(asking: Asking, { lease, decision, claims }: Draft) {
   return {
-    ...(lease.taskId && { task: lease.taskId }),
     generation: lease.generations.at(-1) as number,
     lease: lease.id,
     action: asking.requester.parent ? 'delegate' : 'mint',
-    ...(lease.resource && { resource: lease.resource }),
     effect: 'allow' as const,
     bundle: lease.bundle,
     policyIds: decision.policyIds,
-    ...(lease.onBehalfOf && { onBehalfOf: lease.onBehalfOf }),
-    ...(lease.actors.length > 0 && { chain: [...lease.actors, lease.agent] }),
     detail: {
       tools: lease.tools,
       expires_at: new Date(lease.expiresAtMs).toISOString(),
       binding: lease.binding,
       sub: claims.sub,
     },
+    ...(lease.taskId && { task: lease.taskId }),
+    ...(lease.resource && { resource: lease.resource }),
+    ...(lease.onBehalfOf && { onBehalfOf: lease.onBehalfOf }),
+    ...(lease.actors.length > 0 && { chain: [...lease.actors, lease.agent] }),
   };
 }
 

@@ -112,9 +112,9 @@ export interface MintCircumstances extends Circumstances {
 /** The circumstances of a mint or a delegation, the same for every tool asked for. */
 export function mintContext(of: MintCircumstances): Record<string, unknown> {
   return {
-    ...situation(of, of.resource.sensitivity),
     audience: of.resource.resource,
     enforcement: of.resource.enforcement,
+    ...situation(of, of.resource.sensitivity),
     ...(of.delegator && { delegator: of.delegator }),
   };
 }
@@ -145,13 +145,16 @@ export function allOf(decisions: readonly Decision[], bundle: Bundle): Decision 
   const asking = decisions.filter((decision) => decision.effect === 'ask');
   const telling = denying.length > 0 ? denying : decisions;
   const limits = strictest(decisions.map((decision) => decision.limits));
-  const errors = decisions.flatMap((decision) => decision.errors);
+  const policyIds = new Set<string>();
+  for (const decision of telling) for (const id of decision.policyIds) policyIds.add(id);
+  const errors: string[] = [];
+  for (const decision of decisions) errors.push(...decision.errors);
   if (!limits)
     errors.push('the tools asked for cannot be in one token: their policies want it bound in different ways');
   const isDenied = denying.length > 0 || decisions.length === 0 || !limits;
   return {
     effect: isDenied ? 'deny' : asking.length > 0 ? 'ask' : 'allow',
-    policyIds: [...new Set(telling.flatMap((decision) => decision.policyIds))],
+    policyIds: [...policyIds],
     limits: limits ?? {},
     errors,
     bundle: bundle.digest,

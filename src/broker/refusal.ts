@@ -15,15 +15,14 @@ export type About = Partial<Omit<AuditRecord, 'id' | 'atMs' | 'type' | 'actor'>>
 export function record(parts: Parts, type: AuditType, caller: Caller | undefined, about: About = {}): AuditRecord {
   const nowMs = parts.clock.now();
   const { onBehalfOf, chain, ...rest } = about;
+  const actor = caller ? actorOf(caller) : {};
+  if (onBehalfOf !== undefined) actor.onBehalfOf = onBehalfOf;
+  if (chain) actor.chain = chain;
   return {
     id: newId('dec', parts.settings.cell, nowMs),
     atMs: nowMs,
     type,
-    actor: {
-      ...(caller && actorOf(caller)),
-      ...(onBehalfOf !== undefined && { onBehalfOf }),
-      ...(chain && { chain }),
-    },
+    actor,
     ...(caller && { requestId: caller.requestId }),
     ...(caller?.traceId && { traceId: caller.traceId }),
     ...rest,

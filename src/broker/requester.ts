@@ -80,11 +80,13 @@ export async function readRequester(parts: Parts, request: TokenRequest): Promis
       hint: 'Add actor_token, client_assertion or an X.509-SVID.',
     });
   }
+  const { binding, confirmation } = await bindingOf(parts, evidence);
   return {
+    binding,
+    ...(confirmation && { confirmation }),
     ...(agent && { agent }),
     ...(person && { person }),
     ...(parent && { parent }),
-    ...(await bindingOf(parts, evidence)),
   };
 }
 
