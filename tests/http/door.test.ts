@@ -35,7 +35,7 @@ const toys = [
     errors: [],
     handle: (_, { body, bodyDigest, caller }) => ({
       status: 201,
-      body: { name: body.name, digest: bodyDigest, by: caller.name },
+      body: { name: body.name, digest: bodyDigest(), by: caller.name },
     }),
   }),
   defineRoute({

@@ -30,7 +30,7 @@ function held() {
     handle: async (_, { signal }) => {
       isThere();
       await until;
-      return { status: 200, body: { aborted: signal.aborted } };
+      return { status: 200, body: { aborted: signal().aborted } };
     },
   });
   return { route, goOn: () => goOn(), there };

@@ -10,7 +10,6 @@ import { parseFormBody, parseJsonBody, parseParameters, readBody } from './reque
 import { authorizationOf, type RequestHead } from './request-head.js';
 import type { EventStream, Reply, Request, Route } from './route.js';
 import { checkShape } from './shape-check.js';
-import { defined } from './wire.js';
 
 /** What the listener knows about a request beyond its bytes. */
 export interface Arrival {
@@ -21,7 +20,7 @@ export interface Arrival {
   peer?: Evidence['peer'];
   /** The address of this listener as clients know it, without a trailing slash. */
   baseUrl: string;
-  signal: AbortSignal;
+  signal(): AbortSignal;
 }
 
 const NO_MEMBERS = z.strictObject({});
@@ -34,7 +33,9 @@ const NO_BODY_DIGEST = digestOf(Buffer.alloc(0));
  */
 export async function answer(parts: Parts, route: Route, arrival: Arrival, checkReplies: boolean): Promise<Reply> {
   const { incoming, head } = arrival;
-  const query = route.anyQuery ? {} : checkShape(route.query ?? NO_MEMBERS, parseParameters(head.query), 'query');
+  const isBare = head.query === '' && route.query === undefined;
+  const query =
+    route.anyQuery || isBare ? {} : checkShape(route.query ?? NO_MEMBERS, parseParameters(head.query), 'query');
   const params = route.params ? checkShape(route.params, arrival.params, 'path') : undefined;
   const isForm = route.body?.kind === 'form';
   let caller = isForm ? undefined : await callerOf(parts, route, arrival);
@@ -48,13 +49,9 @@ export async function answer(parts: Parts, route: Route, arrival: Arrival, check
     caller,
     evidence: () => evidenceOf(arrival),
     header: (name) => singleHeader(incoming, name),
-    get bodyDigest() {
-      return bytes.length === 0 ? NO_BODY_DIGEST : digestOf(bytes);
-    },
+    bodyDigest: () => (bytes.length === 0 ? NO_BODY_DIGEST : digestOf(bytes)),
     requestId: head.requestId,
-    get signal() {
-      return arrival.signal;
-    },
+    signal: arrival.signal,
   };
   const made = await route.handle(parts, request);
   if (checkReplies) checkReply(route, made);
@@ -121,15 +118,17 @@ function withAssertion(evidence: Evidence, form?: Record<string, unknown>): Evid
 }
 
 function evidenceOf({ incoming, head, peer, baseUrl }: Arrival): Evidence {
-  return defined({
-    authorization: authorizationOf(incoming),
-    peer,
-    dpop: singleHeader(incoming, 'dpop'),
+  const authorization = authorizationOf(incoming);
+  const dpop = singleHeader(incoming, 'dpop');
+  return {
     method: head.method,
     url: baseUrl + head.path,
     requestId: head.requestId,
-    traceId: head.traceId,
-  });
+    ...(authorization && { authorization }),
+    ...(peer && { peer }),
+    ...(dpop !== undefined && { dpop }),
+    ...(head.traceId !== undefined && { traceId: head.traceId }),
+  };
 }
 
 function singleHeader(incoming: IncomingMessage, name: string): string | undefined {

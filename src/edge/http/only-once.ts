@@ -35,7 +35,7 @@ export async function onlyOnce(
   const key = createHash('sha256')
     .update(JSON.stringify([request.caller.name, route, sent]))
     .digest('base64url');
-  const claim = await parts.replayGuard.claim(key, request.bodyDigest, parts.clock.now());
+  const claim = await parts.replayGuard.claim(key, request.bodyDigest(), parts.clock.now());
   switch (claim.outcome) {
     case 'other_body':
       throw new BrokerError('key_reused', 'This Idempotency-Key came with another body before.', {

@@ -23,15 +23,28 @@ export interface ListenerContext {
 }
 
 /** A request in progress. */
-interface Exchange {
-  response: ServerResponse;
-  incoming: IncomingMessage;
-  requestId: string;
-  /** Aborts when the client is gone, the reply is out, or the door closes. Made when somebody asks. */
-  readonly signal: AbortSignal;
-  startedAtMs: number;
+class Exchange {
+  readonly incoming: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly requestId: string;
+  readonly startedAtMs = performance.now();
   /** The request could not be read as one: nothing after it on this connection can be trusted. */
-  isLast: boolean;
+  isLast = false;
+  readonly #closing: AbortSignal;
+  #signal: AbortSignal | undefined;
+
+  constructor(incoming: IncomingMessage, response: ServerResponse, requestId: string, closing: AbortSignal) {
+    this.incoming = incoming;
+    this.response = response;
+    this.requestId = requestId;
+    this.#closing = closing;
+  }
+
+  /** Aborts when the client is gone, the reply is out, or the door closes. Made when somebody asks. */
+  signal(): AbortSignal {
+    this.#signal ??= untilClosed(this.response, this.#closing);
+    return this.#signal;
+  }
 }
 
 /**
@@ -52,9 +65,7 @@ export function requestListener(parts: Parts, routes: readonly Route[], context:
       head,
       params,
       baseUrl: context.baseUrl,
-      get signal() {
-        return exchange.signal;
-      },
+      signal: () => exchange.signal(),
       ...(peer ? { peer } : {}),
     };
     let reply: Reply;
@@ -88,9 +99,7 @@ export function requestListener(parts: Parts, routes: readonly Route[], context:
         requestId,
         security,
         clock: parts.clock,
-        get signal() {
-          return exchange.signal;
-        },
+        signal: () => exchange.signal(),
         isLast,
         ...(unread ? { unread } : {}),
       });
@@ -139,7 +148,7 @@ export function requestListener(parts: Parts, routes: readonly Route[], context:
 
   return (incoming: IncomingMessage, response: ServerResponse): void => {
     const requestId = requestIdOf(incoming, () => newId('req', parts.settings.cell, parts.clock.now()));
-    const exchange = exchangeOf(incoming, response, requestId, context.closing);
+    const exchange = new Exchange(incoming, response, requestId, context.closing);
     let head: RequestHead;
     try {
       head = readHead(incoming, requestId);
@@ -154,26 +163,6 @@ export function requestListener(parts: Parts, routes: readonly Route[], context:
     }
     heads.set(incoming, { exchange, head });
     app(incoming as never, response as never);
-  };
-}
-
-function exchangeOf(
-  incoming: IncomingMessage,
-  response: ServerResponse,
-  requestId: string,
-  closing: AbortSignal,
-): Exchange {
-  let made: AbortSignal | undefined;
-  return {
-    incoming,
-    response,
-    requestId,
-    startedAtMs: performance.now(),
-    isLast: false,
-    get signal() {
-      made ??= untilClosed(response, closing);
-      return made;
-    },
   };
 }
 

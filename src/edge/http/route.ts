@@ -79,10 +79,10 @@ export interface Request<Body, Query, Params, Who> {
   /** A header by its lower-case name; it came at most once. */
   header(name: string): string | undefined;
   /** SHA-256 of the body's bytes, base64url. */
-  bodyDigest: string;
+  bodyDigest(): string;
   requestId: string;
   /** Aborts when the client is gone or the door closes. */
-  signal: AbortSignal;
+  signal(): AbortSignal;
 }
 
 export interface Reply {

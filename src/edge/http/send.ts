@@ -35,7 +35,7 @@ export interface SendContext {
   security: readonly string[];
   clock: Clock;
   /** Aborts when the client is gone or the door closes. */
-  signal: AbortSignal;
+  signal(): AbortSignal;
   /** The connection ends with this reply. */
   isLast: boolean;
   /** A request whose body nobody has read to its end. */
@@ -101,7 +101,8 @@ async function sendEvents(
   stream: EventStream,
   context: SendContext,
 ): Promise<void> {
-  const { clock, signal } = context;
+  const { clock } = context;
+  const signal = context.signal();
   const headers = headersOf(reply, context);
   // A proxy that collects events before it passes them on would delay a revocation.
   headers.push('content-type', 'text/event-stream', 'x-accel-buffering', 'no');

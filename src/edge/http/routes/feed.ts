@@ -38,7 +38,7 @@ export const feed: readonly Route[] = [
           field: 'last-event-id',
         });
       }
-      const frames = await followFeed(parts, caller, { signal, ...(from !== undefined && { from }) });
+      const frames = await followFeed(parts, caller, { signal: signal(), ...(from !== undefined && { from }) });
       return {
         status: 200,
         events: {

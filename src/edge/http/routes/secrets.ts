@@ -61,7 +61,7 @@ export const secrets: readonly Route[] = [
       }
       const issued = await (key === undefined
         ? issue(parts, caller, request)
-        : issueAgain(parts, caller, request, { key, bodyDigest }));
+        : issueAgain(parts, caller, request, { key, bodyDigest: bodyDigest() }));
       return {
         status: 200,
         headers: { 'cache-control': 'no-store' },

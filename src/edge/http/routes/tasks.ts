@@ -269,7 +269,7 @@ const events = defineRoute({
   handle: async (parts, { caller, params, signal }) => ({
     status: 200,
     events: {
-      chunks: taskEventChunks(taskEvents(parts, caller, { task: params.id, signal })),
+      chunks: taskEventChunks(taskEvents(parts, caller, { task: params.id, signal: signal() })),
       endsAtMs: streamEnd(caller),
     },
   }),
