@@ -50,15 +50,16 @@ export const SELECTOR_MEMBERS = [
 export type SelectorHash = (kind: string, value: string) => string;
 
 export function selectorHash(cellKey: Uint8Array): SelectorHash {
-  // The same few owners, teams and openers are in every token of a task: their hashes are kept, a bounded number of them.
-  const known = new Map<string, string>();
+  // The same few owners, teams and openers are in every token of a task: their hashes are kept, a bounded number of them by kind.
+  const known = new Map<string, Map<string, string>>();
   return (kind, value) => {
-    const fact = `${kind}\0${value}`;
-    const kept = known.get(fact);
+    const ofKind = known.get(kind) ?? new Map<string, string>();
+    const kept = ofKind.get(value);
     if (kept !== undefined) return kept;
+    const fact = `${kind}\0${value}`;
     const hash = createHmac('sha256', cellKey).update(fact).digest().subarray(0, 12).toString('base64url');
-    if (known.size >= HASHES_KEPT_MAX) known.clear();
-    known.set(fact, hash);
+    if (ofKind.size >= HASHES_KEPT_MAX) ofKind.clear();
+    known.set(kind, ofKind.set(value, hash));
     return hash;
   };
 }
