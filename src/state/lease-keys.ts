@@ -8,10 +8,10 @@ export function pathWords(cell: Cell, ids: readonly string[], basis: Basis) {
   const above = ids.filter(isLeaseId);
   const keys: string[] = [];
   const args: (string | number)[] = [];
-  for (const [at, id] of tasks.entries()) {
+  tasks.forEach((id, at) => {
     keys.push(cell.keys.task(id));
     args.push(id, basis.generations[at] ?? -1);
-  }
+  });
   for (const id of above) {
     const [key, field] = tokenPlace(cell, id);
     keys.push(key);

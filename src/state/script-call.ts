@@ -22,10 +22,11 @@ export class ScriptCall extends Command {
 }
 
 function written(words: readonly (string | number)[], bytesOf: (word: string) => number): string {
-  let text = `*${words.length}\r\n`;
+  const lines = [`*${words.length}`];
   for (const each of words) {
     const word = typeof each === 'number' ? String(each) : each;
-    text += `$${bytesOf(word)}\r\n${word}\r\n`;
+    lines.push(`$${bytesOf(word)}`, word);
   }
-  return text;
+  lines.push('');
+  return lines.join('\r\n');
 }
