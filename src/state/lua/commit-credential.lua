@@ -35,7 +35,8 @@ local inTask = countLive(KEYS[10], 0, 0) + redis.call('ZCARD', KEYS[14]) - own
 if inTask >= tonumber(ARGV[13]) then return { 'quota', 'task' } end
 local agentCount = countAgent(KEYS[8], tonumber(ARGV[16]), 'n') + redis.call('ZCARD', KEYS[9]) - own
 if agentCount >= tonumber(ARGV[14]) then return { 'quota', 'agent' } end
-if not hasRoomInTree(KEYS[11], redis.call('ZCARD', KEYS[11]), KEYS[12], KEYS[13], tonumber(ARGV[15]) + own) then return { 'quota', 'tree' } end
+local rootTokens, below, inTree = redis.call('ZCARD', KEYS[11]), redis.call('ZCARD', KEYS[12]), redis.call('ZCARD', KEYS[13])
+if not hasRoomInTree(KEYS[11], rootTokens, KEYS[12], below, inTree, tonumber(ARGV[15]) + own) then return { 'quota', 'tree' } end
 if not isIntent then
   if not there[1] then return { 'not_found', id } end
   if now >= tonumber(there[2]) then return { 'too_late', id } end

@@ -27,18 +27,23 @@ end
 local refusal, found, leases = refusePath(tasks, above, ARGV[12], ARGV[13])
 if refusal then return refusal end
 
+-- Most agents and tasks have no credentials, and most trees are their root alone: then one question tells it of all four.
+local isBare = redis.call('EXISTS', KEYS[12], KEYS[13], KEYS[14], KEYS[15]) == 0
+local function sizeOf(key)
+  return isBare and 0 or redis.call('ZCARD', key)
+end
 local tokens = 0
 if taskId ~= '' then
   tokens = redis.call('ZCARD', KEYS[10])
-  local credentials, quota = redis.call('ZCARD', KEYS[15]), tonumber(ARGV[16])
+  local credentials, quota = sizeOf(KEYS[15]), tonumber(ARGV[16])
   if countLive(KEYS[10], tokens, quota - credentials) + credentials >= quota then return { 'quota', 'task' } end
 end
 local slotNow, slotOfEnd = tonumber(ARGV[19]), ARGV[20]
 local agentCount, staleSlots, inSlot, isNewSlot = countAgent(KEYS[8], slotNow, slotOfEnd)
-if agentCount + redis.call('ZCARD', KEYS[14]) >= tonumber(ARGV[17]) then return { 'quota', 'agent' } end
+if agentCount + sizeOf(KEYS[14]) >= tonumber(ARGV[17]) then return { 'quota', 'agent' } end
 if taskId ~= '' then
   local rootTokens = taskCount == 1 and tokens or redis.call('ZCARD', KEYS[11])
-  if not hasRoomInTree(KEYS[11], rootTokens, KEYS[12], KEYS[13], tonumber(ARGV[18])) then return { 'quota', 'tree' } end
+  if not hasRoomInTree(KEYS[11], rootTokens, KEYS[12], sizeOf(KEYS[12]), sizeOf(KEYS[13]), tonumber(ARGV[18])) then return { 'quota', 'tree' } end
 end
 local life = tonumber(ARGV[8])
 local profileLeft = redis.call('PTTL', KEYS[7])

@@ -41,8 +41,7 @@ local function countLive(key, size, room)
 end
 
 -- Whether a tree has room for one more: the root itself, token leases of the root, tasks and token leases below it, credentials.
-local function hasRoomInTree(rootTokensKey, rootTokens, treeKey, treeCredentialsKey, quota)
-  local below, credentials = redis.call('ZCARD', treeKey), redis.call('ZCARD', treeCredentialsKey)
+local function hasRoomInTree(rootTokensKey, rootTokens, treeKey, below, credentials, quota)
   if 1 + rootTokens + below + credentials < quota then return true end
   return 1 + countLive(rootTokensKey, rootTokens, 0) + countLive(treeKey, below, 0) + credentials < quota
 end

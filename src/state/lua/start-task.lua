@@ -22,7 +22,8 @@ local refusal, found = refusePath(ancestors, {}, ARGV[12], ARGV[13])
 if refusal then return refusal end
 if count > 0 then
   if found[count][6] ~= ARGV[9] then return { 'not_found', ancestors[count].id } end
-  if not hasRoomInTree(KEYS[12], redis.call('ZCARD', KEYS[12]), KEYS[13], KEYS[14], tonumber(ARGV[16])) then return { 'quota', 'tree' } end
+  local rootTokens, below, inTree = redis.call('ZCARD', KEYS[12]), redis.call('ZCARD', KEYS[13]), redis.call('ZCARD', KEYS[14])
+  if not hasRoomInTree(KEYS[12], rootTokens, KEYS[13], below, inTree, tonumber(ARGV[16])) then return { 'quota', 'tree' } end
 end
 local kept
 if ref ~= '' then
