@@ -270,14 +270,22 @@ describe.each(STORE_NAMES)('the schedule on %s', (name) => {
 
 it('stops in time when Redis is gone, and holds its process no longer', async () => {
   const store = await STORES.redis();
-  const held = () => process.getActiveResourcesInfo().filter((kind) => /Timeout|Socket/.test(kind)).length;
-  const heldBefore = held();
+  // The least of some looks: other timers come and go, what holds the process stays.
+  const held = async () => {
+    let least = Number.POSITIVE_INFINITY;
+    for (let looks = 0; looks < 20; looks++) {
+      await delay(10);
+      least = Math.min(least, process.getActiveResourcesInfo().filter((kind) => /Timeout|Socket/.test(kind)).length);
+    }
+    return least;
+  };
+  const heldBefore = await held();
   const world = await openWorld({ url: store.url });
   await world.schedule.start(async () => {});
   await store.stop();
   const startedAtMs = performance.now();
   await world.close();
   expect(performance.now() - startedAtMs).toBeLessThan(10_000);
-  await delay(1_000);
-  expect(held()).toBeLessThanOrEqual(heldBefore);
+  const goneByMs = performance.now() + 1_000;
+  while ((await held()) > heldBefore) expect(performance.now()).toBeLessThan(goneByMs);
 });
