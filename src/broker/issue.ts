@@ -224,7 +224,7 @@ async function commit(
     };
     const outcome = await parts.ledger.commitLease({
       lease,
-      ...(isProbeWanted(parts, lease, draft.allowed.backend) && { probe: issued.data }),
+      ...(draft.allowed.backend.probe && isProbeWanted(parts, lease) && { probe: issued.data }),
       basis: basisOf(draft),
       quotas: parts.settings.quotas,
       nowMs: parts.clock.now(),

@@ -5,9 +5,12 @@ import type { Secret } from '../core/secret.js';
 import type { Backend, Credential } from '../plugins/backends/contract.js';
 import type { Parts } from './parts.js';
 
-/** Whether a credential is tried once it should be dead: sensitive ones always, of the others a share, drawn by their ids. */
-export function isProbeWanted({ settings }: Parts, lease: LeaseRecord, backend: Backend | undefined): boolean {
-  if (!backend?.probe || !isRevocable(lease)) return false;
+/**
+ * Whether a credential should be tried once it is to be dead: sensitive ones always, of the others a share, drawn by their ids. Where its backend
+ * has no way to try one, the record says so.
+ */
+export function isProbeWanted({ settings }: Parts, lease: LeaseRecord): boolean {
+  if (!isRevocable(lease)) return false;
   if (lease.sensitivity === 'confidential' || lease.sensitivity === 'restricted') return true;
   return createHash('sha256').update(lease.id).digest().readUInt32BE() < settings.probeShare * 2 ** 32;
 }

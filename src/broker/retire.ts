@@ -111,7 +111,7 @@ async function evidenceOf(
 ): Promise<Evidence | undefined> {
   // One that was never committed was never handed out; one that is gone already was tried when it went.
   const isTried = lease.intentDeadlineMs === undefined && lease.state === 'revoking';
-  if (!isTried || !(data || isProbeWanted(parts, lease, backend))) return 'confirmed';
+  if (!isTried || !(data || isProbeWanted(parts, lease))) return 'confirmed';
   const isLast = (lease.attempts ?? 0) >= PROBES_MAX;
   const said = await probe(backend, credential, data, new AbortController().signal).catch(() => 'unclear' as const);
   if (said === 'alive') throw new BackendProblem('failed', 'it is said to be gone, and somebody gets in with it');

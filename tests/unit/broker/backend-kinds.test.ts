@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { issue } from '../../../src/broker/issue.js';
 import type { WorkloadDeclaration } from '../../../src/core/agent.js';
+import type { SecretDeclaration } from '../../../src/core/bundle.js';
 import type { TaskRecord } from '../../../src/core/task.js';
 import type { Backend } from '../../../src/plugins/backends/contract.js';
 import { staticBackend } from '../../../src/plugins/backends/static.js';
@@ -19,12 +20,17 @@ let clock: VirtualClock;
 let world: VerbWorld;
 let task: TaskRecord;
 
-async function open(backend: Backend, declared: Record<string, unknown>, more: Partial<WorkloadDeclaration> = {}) {
+async function open(
+  backend: Backend,
+  declared: Record<string, unknown>,
+  more: Partial<WorkloadDeclaration> = {},
+  sensitivity: SecretDeclaration['sensitivity'] = 'internal',
+) {
   const bundle = fakeBundle('sample', {
     workloads: [{ spiffeId: REFUNDS, ...more }],
     taskTypes: [{ secrets: [SECRET] }],
     resources: [{}],
-    secrets: [{ name: SECRET, backend: backend.name, ttlMsMax: 900_000, settings: declared }],
+    secrets: [{ name: SECRET, backend: backend.name, ttlMsMax: 900_000, sensitivity, settings: declared }],
   });
   const limits = { revocability: 'rotate-only' as const };
   world = await openVerbWorld({ clock, backends: [backend], bundles: [{ bundle, rule: () => ({ limits }) }] });
@@ -116,19 +122,32 @@ describe('a standing value', () => {
 
 describe('a token of an upstream', () => {
   let upstream: Upstream;
+  let backend: Backend;
   let close: () => Promise<void>;
 
   beforeEach(async () => {
     upstream = await new Upstream().start();
     const made = backendOf(upstream);
-    clock = made.clock;
+    ({ clock, backend } = made);
     close = () => made.backend.close();
-    await open(made.backend, { token_ttl_seconds_max: 600 });
+    await open(backend, { token_ttl_seconds_max: 600 });
   });
   afterEach(async () => {
     await close();
     await upstream.stop();
   });
+
+  it.each(['confidential', 'restricted'] as const)(
+    'that is %s is confirmed, not probed, and the record says so',
+    async (sensitivity) => {
+      await open(backend, { token_ttl_seconds_max: 600 }, {}, sensitivity);
+      const { leaseId } = await ask();
+      await endTask();
+      expect(world.lease(leaseId)).toMatchObject({ state: 'revoked', evidence: 'not-probed' });
+      const [record] = world.line.state.audit.filter(({ type }) => type === 'credential.revoked');
+      expect(record?.detail).toMatchObject({ evidence: 'not-probed' });
+    },
+  );
 
   it('is kept, so that the end of its task revokes it there, and the upstream is asked', async () => {
     const { leaseId, data } = await ask();
