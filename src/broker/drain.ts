@@ -1,5 +1,7 @@
-import { deadBecause, type LeaseRecord } from '../core/lease.js';
+import { deadBecause } from '../core/lease.js';
 import { isTerminal } from '../core/task.js';
+import type { EpochMs } from '../core/time.js';
+import type { LeaseWithAbove } from '../state/stores.js';
 import { hurry } from './hurry.js';
 import type { Parts } from './parts.js';
 import { systemRecord } from './refusal.js';
@@ -32,14 +34,10 @@ async function moveLeases(parts: Parts, taskId: string, reason: string): Promise
   let cursor: string | undefined;
   do {
     const page = await parts.views.leases({ task: taskId, ...(cursor !== undefined && { cursor }), limit: PAGE });
-    const dead: LeaseRecord[] = [];
-    for (const lease of page.items) {
-      const above =
-        lease.state === 'active' || lease.state === 'pending' ? await parts.views.leaseWithAbove(lease.id) : undefined;
-      const because = above && deadBecause(above.lease, { ...above, revoked: false }, parts.clock.now());
-      // A token that expired needs nobody; a credential is gone when its backend says so, whatever the time is.
-      if (because !== undefined && (because !== 'expired' || lease.kind === 'credential')) dead.push(lease);
-    }
+    const live = page.items.filter(({ state }) => state === 'active' || state === 'pending');
+    // Asked for together, they are few scripts.
+    const all = await Promise.all(live.map((lease) => parts.views.leaseWithAbove(lease)));
+    const dead = all.flatMap((found) => (found && isDead(found, parts.clock.now()) ? [found.lease] : []));
     if (dead.length > 0) {
       await parts.ledger.revokeLeases({
         leaseIds: dead.map(({ id }) => id),
@@ -55,6 +53,12 @@ async function moveLeases(parts: Parts, taskId: string, reason: string): Promise
     }
     cursor = page.cursor;
   } while (cursor !== undefined);
+}
+
+/** A token that expired needs nobody; a credential is gone when its backend says so, whatever the time is. */
+function isDead(found: LeaseWithAbove, nowMs: EpochMs): boolean {
+  const because = deadBecause(found.lease, { ...found, revoked: false }, nowMs);
+  return because !== undefined && (because !== 'expired' || found.lease.kind === 'credential');
 }
 
 /** Child tasks of an ended one are over too; moving them tells their lists, and their own children follow as they are drained. */

@@ -198,7 +198,7 @@ async function* judgeAll(
         judged.push({ lease, task: undefined, reason: NOT_IN_TIME });
         return;
       }
-      const found = await parts.views.leaseWithAbove(lease.id);
+      const found = await parts.views.leaseWithAbove(lease);
       if (!found) return;
       const reason = verdictOn(parts, policy, lease, { ...found, tasks: asIf(found.tasks) });
       judged.push({ lease, task: found.tasks.at(-1), reason });

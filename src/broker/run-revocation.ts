@@ -57,7 +57,7 @@ export async function runRevocation(parts: Parts, id: string): Promise<void> {
 async function isHit(parts: Parts, selector: Selector, lease: LeaseRecord): Promise<boolean> {
   if (selects(selector, lease)) return true;
   if (lease.kind === 'token' || !lease.path.some((id) => id.startsWith('lse_'))) return false;
-  const found = await parts.views.leaseWithAbove(lease.id);
+  const found = await parts.views.leaseWithAbove(lease);
   return found?.leases.some((above) => selects(selector, above)) ?? false;
 }
 

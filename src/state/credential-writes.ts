@@ -4,7 +4,7 @@ import { basisWords, type Cell, refusalOf, SLOT_MS } from './cell.js';
 import { readCredential, readKept, writeCredential, writeHandle } from './credential-record.js';
 import { retireMember } from './due.js';
 import { pathWords, taskKeys } from './lease-keys.js';
-import { leasesById } from './read.js';
+import { leasesById } from './look.js';
 import type { Ledger } from './stores.js';
 
 type CredentialWrites = Pick<

@@ -1,8 +1,9 @@
 import { strangeCursor } from '../core/cursor.js';
 import type { LeaseRecord } from '../core/lease.js';
 import { type Cell, isLeaseId, pathOf } from './cell.js';
+import { leasesById } from './look.js';
 import { pageAfter, readPlace, writePlace } from './paging.js';
-import { decodeToken, learnProfiles, leasesById } from './read.js';
+import { decodeToken, learnProfiles } from './read.js';
 import type { Page, Views } from './stores.js';
 
 type Filter = Parameters<Views['leases']>[0];

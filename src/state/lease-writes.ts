@@ -4,7 +4,7 @@ import { basisWords, type Cell, recordLifeMs, refusalOf, SKEW_MS, SLOT_MS, token
 import { commitCredential } from './credential-writes.js';
 import { retireMember } from './due.js';
 import { pathWords, taskKeys } from './lease-keys.js';
-import { leasesById } from './read.js';
+import { leasesById } from './look.js';
 import type { Ledger } from './stores.js';
 import { secondOf } from './token-record.js';
 

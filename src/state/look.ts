@@ -3,6 +3,7 @@ import { positionOf } from '../core/position.js';
 import type { TaskRecord } from '../core/task.js';
 import { type Cell, locksOf, pathOf, tokenPlace } from './cell.js';
 import { type LeaseReply, readLeases } from './read.js';
+import { unavailable } from './redis.js';
 import type { Ledger, Reading } from './stores.js';
 import type { Held, TaskReply } from './task-record.js';
 
@@ -31,8 +32,9 @@ interface Asked {
   reject(error: unknown): void;
 }
 
-/** So many looks are one script at most: it is short for everybody else. */
+/** So many looks, at so many things, are one script at most: it is short for everybody else. */
 const TOGETHER_MAX = 32;
+const THINGS_MAX = 200;
 
 /**
  * `Ledger.read`: one round trip when the task's path and the profiles of the leases are known to this broker, as they are for all but the
@@ -49,7 +51,23 @@ export async function readReading(
   return isWhole ? (seen as Reading) : undefined;
 }
 
-const waiting = new WeakMap<Cell, Asked[]>();
+/** Leases of either kind by their ids; those that are not there are missing. */
+export async function leasesById(cell: Cell, ids: readonly string[]): Promise<Map<string, LeaseRecord>> {
+  const pages: Promise<Look>[] = [];
+  for (let from = 0; from < ids.length; from += THINGS_MAX) {
+    pages.push(look(cell, [], ids.slice(from, from + THINGS_MAX), cell.clock.now()));
+  }
+  const looks = await Promise.all(pages);
+  return new Map(looks.flatMap(({ leases }) => leases.flatMap((lease) => (lease ? [[lease.id, lease]] : []))));
+}
+
+/** Looks that will be one script. */
+interface Together {
+  all: Asked[];
+  things: number;
+}
+
+const waiting = new WeakMap<Cell, Together>();
 
 /**
  * lua/read-task.lua: these tasks and leases, and the line they hang on, in one look. Looks that are asked for in one turn of the event loop are
@@ -63,28 +81,32 @@ export function look(
 ): Promise<Look> {
   return new Promise((resolve, reject) => {
     const asked = { taskIds, leaseIds, nowMs, resolve, reject };
+    const things = taskIds.length + leaseIds.length;
     const others = waiting.get(cell);
-    if (others) {
-      others.push(asked);
-      if (others.length === TOGETHER_MAX) void lookTogether(cell, others);
+    if (others && others.all.length < TOGETHER_MAX && others.things + things <= THINGS_MAX) {
+      others.all.push(asked);
+      others.things += things;
     } else {
-      const all: Asked[] = [asked];
-      waiting.set(cell, all);
-      setImmediate(() => {
-        if (all.length < TOGETHER_MAX) void lookTogether(cell, all);
-      });
+      const together = { all: [asked], things };
+      waiting.set(cell, together);
+      setImmediate(() => void lookTogether(cell, together));
     }
   });
 }
 
-async function lookTogether(cell: Cell, all: Asked[]): Promise<void> {
-  if (waiting.get(cell) === all) waiting.delete(cell);
+async function lookTogether(cell: Cell, together: Together): Promise<void> {
+  if (waiting.get(cell) === together) waiting.delete(cell);
+  const { all } = together;
   try {
     const taskIds = [...new Set(all.flatMap((asked) => asked.taskIds))];
     const leaseIds = [...new Set(all.flatMap((asked) => asked.leaseIds))];
     const nowMs = Math.max(...all.map((asked) => asked.nowMs));
     const held = taskIds.map((id) => cell.tasks.held(id));
     const reply = await runReadTask(cell, { taskIds, held, leaseIds, nowMs });
+    // What is not there is null in its place: fewer answers than questions are no answers.
+    if (reply[6].length !== taskIds.length || reply[7].length !== leaseIds.length) {
+      throw unavailable('read-task: the answers are not whole');
+    }
     const tasks = new Map(taskIds.map((id, at) => [id, { reply: reply[6][at], held: held[at] as Held }]));
     const leases = new Map(leaseIds.map((id, at) => [id, reply[7][at] ?? null]));
     for (const asked of all) asked.resolve(lookOf(cell, asked, reply, tasks, leases));

@@ -2,7 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Queue, Worker } from 'bullmq';
 import type { Cell } from './cell.js';
-import { MESSENGER_MS, readDue } from './due.js';
+import { dueMember, MESSENGER_MS, readDue } from './due.js';
+import { Hands } from './hands.js';
+import { Outbox } from './outbox.js';
 import { connect, type RedisClient, type RedisUrl } from './redis.js';
 import type { Job, JobName, Schedule } from './stores.js';
 
@@ -25,6 +27,9 @@ const CONCURRENCY = { drain: 8, judge: 4, revoke: 2, retire: 4 };
 /** One lane for each backend, so that one that is slow or broken starves no other. */
 const laneOf = ({ name, backend }: Job) => `${LANE_OF[name]}${backend === undefined ? '' : `@${backend}`}`;
 
+/** What one messenger tells of at most. */
+const TOLD_MAX = 100;
+
 const PAGE = 500;
 /** Pages of tasks whose time has come: they share the store's waits for its disk. */
 const PAGES_IN_FLIGHT = 4;
@@ -45,23 +50,24 @@ const NO_PROGRESS_MS = 10_000;
 const ERRORS_PER_SECOND_MAX = 10;
 const BACK_OFF_MS = 5_000;
 const BACK_OFF_MS_MAX = 30_000;
-const ADDS_WAITING_MAX = 10_000;
+/** Above this many Redis is not keeping up: the sweeper finds the work in the due index. */
+const UNTOLD_MAX = 10_000;
 /** Longer than any id or name of ours: what a stranger put into a queue fills no log. */
-const ID_LENGTH_MAX = 128;
+const MEMBER_LENGTH_MAX = 256;
 /** What does not fit is taken again when its claim is over. */
-const SWEPT_WAITING_MAX = 20_000;
+const WAITING_MAX = 20_000;
 
 /**
- * One queue's hands in this process: a worker (replaceable) for jobs, which somebody waits for, and as many hands for what the sweeper brought.
- * Neither waits for the other: what is swept may be a hundred thousand at once.
+ * One queue's hands in this process: as many for what its worker (replaceable) was told, which somebody waits for, as for what the sweeper
+ * brought. Neither waits for the other: what is swept may be a hundred thousand at once.
  */
 interface Lane {
   name: string;
   concurrency: number;
   queue: Queue;
   worker: Worker | undefined;
-  swept: Map<string, { job: Job; done: () => void }>;
-  hands: number;
+  told: Hands;
+  swept: Hands;
   active: number;
   progressAtMs: number;
   errors: { sinceMs: number; count: number };
@@ -79,6 +85,7 @@ export class RedisSchedule implements Schedule {
   readonly #prefix: string;
   readonly #producer: RedisClient;
   readonly #queues = new Map<string, Queue>();
+  readonly #outboxes = new Map<string, Outbox<Job>>();
   readonly #running = new Set<string>();
   #consumer: RedisClient | undefined;
   readonly #lanes = new Map<string, Lane>();
@@ -86,7 +93,6 @@ export class RedisSchedule implements Schedule {
   #watchTasks: More['watch'];
   #sweeping: Promise<void> | undefined;
   #watchTimer: NodeJS.Timeout | undefined;
-  #adding = 0;
   #stopped = false;
   readonly #stop = new AbortController();
 
@@ -99,18 +105,15 @@ export class RedisSchedule implements Schedule {
   }
 
   add(job: Job): void {
-    // Above this many unanswered adds Redis is not keeping up: the sweeper finds the work in the due index.
-    if (this.#stopped || this.#adding >= ADDS_WAITING_MAX) return;
-    this.#adding += 1;
-    // A fresh id each time: an id that a finished job still holds would be ignored without a word (F4).
-    const jobId = `${job.id.replaceAll(':', '.')}-${randomBytes(6).toString('hex')}`;
-    const { name, ...data } = job;
-    this.#queueOf(laneOf(job))
-      .add(name, data, { jobId, attempts: 1, removeOnComplete: true, removeOnFail: true })
-      .catch(() => {})
-      .finally(() => {
-        this.#adding -= 1;
-      });
+    if (this.#stopped) return;
+    const lane = laneOf(job);
+    let outbox = this.#outboxes.get(lane);
+    if (!outbox) {
+      const send = (jobs: Job[]) => this.#tell(lane, jobs);
+      outbox = new Outbox({ together: TOLD_MAX, waitingMax: UNTOLD_MAX, send });
+      this.#outboxes.set(lane, outbox);
+    }
+    outbox.add(job);
   }
 
   async start(handle: Handle, { backends = [], watch }: More = {}): Promise<void> {
@@ -142,12 +145,21 @@ export class RedisSchedule implements Schedule {
     this.#stop.abort();
     clearInterval(this.#watchTimer);
     const lanes = [...this.#lanes.values()];
-    for (const lane of lanes) lane.swept.clear();
+    for (const outbox of this.#outboxes.values()) outbox.drop();
+    for (const lane of lanes) for (const hands of [lane.told, lane.swept]) hands.drop();
     await Promise.all(lanes.map((lane) => dismiss(lane.worker)));
     await this.#sweeping;
     await Promise.all([...this.#queues.values()].map((queue) => withTimeLimit(queue.close())));
     this.#consumer?.disconnect();
     this.#handle = undefined;
+  }
+
+  /** One messenger, whose words are those of the due index. */
+  async #tell(lane: string, jobs: Job[]): Promise<void> {
+    // A fresh id each time: an id that a finished job still holds would be ignored without a word (F4).
+    const jobId = randomBytes(12).toString('hex');
+    const options = { jobId, attempts: 1, removeOnComplete: true, removeOnFail: true };
+    await this.#queueOf(lane).add('due', { due: jobs.map(dueMember) }, options);
   }
 
   #queueOf(name: string): Queue {
@@ -161,13 +173,14 @@ export class RedisSchedule implements Schedule {
   }
 
   #open(name: string, concurrency: number): void {
+    const hands = () => new Hands(concurrency, WAITING_MAX, (job) => this.#run(job));
     this.#lanes.set(name, {
       name,
       concurrency,
       queue: this.#queueOf(name),
       worker: undefined,
-      swept: new Map(),
-      hands: 0,
+      told: hands(),
+      swept: hands(),
       active: 0,
       progressAtMs: performance.now(),
       errors: { sinceMs: 0, count: 0 },
@@ -183,7 +196,7 @@ export class RedisSchedule implements Schedule {
         lane.active += 1;
         lane.progressAtMs = performance.now();
         try {
-          await this.#run(readJob(job.name, job.data));
+          await Promise.all(readMessage(job.data).map((one) => lane.told.give(one)));
         } finally {
           lane.active -= 1;
           lane.progressAtMs = performance.now();
@@ -242,7 +255,7 @@ export class RedisSchedule implements Schedule {
 
   /** Once per id at a time in this process. What throws stays due: the sweeper comes for it when its claim is over. */
   async #run(job: Job): Promise<void> {
-    const key = keyOf(job);
+    const key = dueMember(job);
     if (!this.#handle || this.#running.has(key)) return;
     this.#running.add(key);
     const handle = this.#handle;
@@ -317,40 +330,20 @@ export class RedisSchedule implements Schedule {
     return this.#cell.line.ask((client) => client.zcount(this.#cell.keys.named('due'), '-inf', nowMs));
   }
 
-  /** To the hands of its lane; resolves when it is done. What waits there already is not taken twice. */
+  /** To the hands of its lane; resolves when it is done. */
   #give(job: Job): Promise<void> {
     const lane = this.#lanes.get(laneOf(job)) ?? this.#lanes.get(LANE_OF[job.name]);
-    const key = keyOf(job);
-    if (!lane || lane.swept.has(key) || lane.swept.size >= SWEPT_WAITING_MAX) return Promise.resolve();
-    return new Promise((done) => {
-      lane.swept.set(key, { job, done });
-      if (lane.hands < lane.concurrency) void this.#lendHand(lane);
-    });
+    return lane ? lane.swept.give(job) : Promise.resolve();
   }
-
-  async #lendHand(lane: Lane): Promise<void> {
-    lane.hands += 1;
-    for (const [key, { job, done }] of lane.swept) {
-      lane.swept.delete(key);
-      await this.#run(job);
-      done();
-    }
-    lane.hands -= 1;
-  }
-}
-
-function keyOf({ name, id }: Job): string {
-  return `${name}:${id}`;
 }
 
 /** Anybody who can write to the queue can write anything into it. */
-function readJob(name: string, data: unknown): Job {
-  const { id, backend } = (data ?? {}) as { id?: unknown; backend?: unknown };
-  return {
-    name: name as JobName,
-    id: String(id).slice(0, ID_LENGTH_MAX),
-    ...(typeof backend === 'string' && { backend: backend.slice(0, ID_LENGTH_MAX) }),
-  };
+function readMessage(data: unknown): Job[] {
+  const { due } = (data ?? {}) as { due?: unknown };
+  if (!Array.isArray(due)) return [];
+  return due
+    .slice(0, TOLD_MAX)
+    .flatMap((member) => (typeof member === 'string' ? [readDue(member.slice(0, MEMBER_LENGTH_MAX))] : []));
 }
 
 /** Closes a worker without waiting for its jobs: what they had not settled is still due. */

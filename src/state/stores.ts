@@ -465,8 +465,8 @@ export interface Views {
   }): Promise<Page<LeaseRecord>>;
   /** What rests encrypted with a credential's lease until it is closed. */
   kept(leaseId: string): Promise<Kept>;
-  /** A lease with what is above it, as deadBecause wants it; one script. */
-  leaseWithAbove(id: string): Promise<LeaseWithAbove | undefined>;
+  /** A lease with what is above it, as deadBecause wants it: one script for whoever has its path, which never changes, and two for who has its id. */
+  leaseWithAbove(lease: string | Pick<LeaseRecord, 'id' | 'path'>): Promise<LeaseWithAbove | undefined>;
   /** How many credentials each backend has in each state. One short read per 500 of them. */
   credentialCounts(): Promise<CredentialCount[]>;
   /** The latest comparison of a backend with its leases; undefined when there was none. */

@@ -3,9 +3,8 @@ import { type Cell, isLeaseId, isTaskId, readLock } from './cell.js';
 import { countCredentials } from './credential-counts.js';
 import { readKept } from './credential-record.js';
 import { listLeases } from './lease-list.js';
-import { look } from './look.js';
+import { leasesById, look } from './look.js';
 import { pageAfter, readPlace, writePlace } from './paging.js';
-import { leasesById } from './read.js';
 import type { Page, RevocationRecord, Views } from './stores.js';
 import { timeOf } from './token-record.js';
 
@@ -67,12 +66,13 @@ export function redisViews(cell: Cell, cellKey: Uint8Array): Views {
       };
     },
 
-    leaseWithAbove: async (id) => {
+    leaseWithAbove: async (wanted) => {
+      const id = typeof wanted === 'string' ? wanted : wanted.id;
       // The path never changes; everything that does is in the one look that follows.
-      const found = (await leasesById(cell, [id])).get(id);
-      if (!found) return undefined;
-      const tasks = found.path.filter(isTaskId);
-      const above = found.path.filter(isLeaseId);
+      const path = typeof wanted === 'string' ? (await leasesById(cell, [id])).get(id)?.path : wanted.path;
+      if (!path) return undefined;
+      const tasks = path.filter(isTaskId);
+      const above = path.filter(isLeaseId);
       const seen = await look(cell, tasks, [id, ...above], clock.now());
       const [lease, ...leases] = seen.leases;
       if (!lease || seen.tasks.includes(undefined)) return undefined;

@@ -60,8 +60,8 @@ export function fakeViews(line: Line): Views {
       return [...counts.values()];
     },
     reconciled: async (backend) => copy(state().reconciled.get(backend)),
-    leaseWithAbove: async (id) => {
-      const lease = state().leases.get(id);
+    leaseWithAbove: async (wanted) => {
+      const lease = state().leases.get(typeof wanted === 'string' ? wanted : wanted.id);
       if (!lease) return undefined;
       return copy({
         lease,

@@ -1,4 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { jest } from '@jest/globals';
+import { Queue } from 'bullmq';
 import { Redis } from 'ioredis';
 import type { TaskRecord } from '../../src/core/task.js';
 import type { Job } from '../../src/state/stores.js';
@@ -65,6 +67,21 @@ describe.each(STORE_NAMES)('the schedule on %s', (name) => {
     world.schedule.add({ name: 'drain-task', id: task.id });
     await until('the job is done', () => done.length > 0);
     expect(done).toEqual([{ name: 'drain-task', id: task.id }]);
+  });
+
+  it('what comes while a messenger is under way travels together with the next: a crowd is a few jobs', async () => {
+    const moved = jest.spyOn(Queue.prototype, 'add');
+    const done: string[] = [];
+    await world.schedule.start(async ({ id }) => {
+      done.push(id);
+    });
+    const ids = Array.from({ length: 250 }, (_, at) => `task-${at}`);
+    for (const id of ids) world.schedule.add({ name: 'drain-task', id });
+    await until('all are done', () => done.length === ids.length);
+    expect(done.sort()).toEqual(ids.sort());
+    // The first alone, and then a hundred at a time.
+    expect(moved).toHaveBeenCalledTimes(4);
+    moved.mockRestore();
   });
 
   it('the sweeper leaves a messenger a second, and comes then', async () => {

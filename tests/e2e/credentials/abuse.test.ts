@@ -78,19 +78,22 @@ describe('queues and memory of Redis under abuse', () => {
     const live = await issued();
     const poison: [string, unknown][] = [
       ['no-such-job', { id: live.lease }],
-      ['__proto__', { id: live.lease }],
-      ['constructor', { id: live.lease }],
-      ['retire-credential', null],
-      ['retire-credential', 7],
-      ['retire-credential', { id: { $gt: '' }, backend: 7 }],
-      ['retire-credential', { id: '*', backend: '__proto__' }],
-      ['retire-credential', { id: '../../../cell', backend: '../..' }],
-      ['retire-credential', { id: `${live.lease}\r\nFLUSHALL\r\n`, backend: 'orders-postgres' }],
-      ['retire-credential', { id: 'x'.repeat(1_000_000) }],
-      ['retire-credential', { id: live.lease, backend: 'orders-postgres' }],
-      ['retire-credential', { id: live.lease, backend: 'another' }],
-      ['drain-task', { id: live.task }],
-      ['drain-task', { id: live.lease }],
+      ['__proto__', { due: [`retire-credential@orders-postgres:${live.lease}`] }],
+      ['due', null],
+      ['due', 7],
+      ['due', { due: `retire-credential@orders-postgres:${live.lease}` }],
+      ['due', { due: { length: 1e9 } }],
+      ['due', { due: [null, 7, {}, [], '', ':', '@:', '@'] }],
+      [
+        'due',
+        { due: [`no-such-job:${live.lease}`, `__proto__:${live.lease}`, `constructor@constructor:${live.lease}`] },
+      ],
+      ['due', { due: ['retire-credential@__proto__:*', 'retire-credential@../..:../../../cell'] }],
+      ['due', { due: [`retire-credential@orders-postgres:${live.lease}\r\nFLUSHALL\r\n`] }],
+      ['due', { due: [`retire-credential:${'x'.repeat(1_000_000)}`] }],
+      ['due', { due: Array.from({ length: 100_000 }, () => `drain-task:${live.task}`) }],
+      ['due', { due: [`retire-credential@orders-postgres:${live.lease}`, `retire-credential@another:${live.lease}`] }],
+      ['due', { due: [`drain-task:${live.task}`, `drain-task:${live.lease}`] }],
     ];
     for (const queue of queues) {
       for (const [name, data] of poison) await queue.add(name, data, { attempts: 3, removeOnComplete: true });

@@ -1,0 +1,34 @@
+/**
+ * Sends the first at once, and what comes while it is under way together: one alone loses no time, and a crowd costs little more than one. What
+ * cannot be sent is dropped.
+ */
+export class Outbox<Item> {
+  readonly #send: (items: Item[]) => Promise<unknown>;
+  readonly #together: number;
+  readonly #waitingMax: number;
+  #waiting: Item[] = [];
+  #isSending = false;
+
+  /** `together`: most items of one piece. What comes when `waitingMax` wait already is dropped. */
+  constructor(settings: { together: number; waitingMax: number; send(items: Item[]): Promise<unknown> }) {
+    this.#send = settings.send;
+    this.#together = settings.together;
+    this.#waitingMax = settings.waitingMax;
+  }
+
+  add(item: Item): void {
+    if (this.#waiting.length >= this.#waitingMax) return;
+    this.#waiting.push(item);
+    if (!this.#isSending) void this.#sendAll();
+  }
+
+  drop(): void {
+    this.#waiting = [];
+  }
+
+  async #sendAll(): Promise<void> {
+    this.#isSending = true;
+    while (this.#waiting.length > 0) await this.#send(this.#waiting.splice(0, this.#together)).catch(() => {});
+    this.#isSending = false;
+  }
+}
