@@ -1,18 +1,25 @@
 /**
- * Sends the first at once, and what comes while it is under way together: one alone loses no time, and a crowd costs little more than one. What
- * cannot be sent is dropped.
+ * Sends the first at once, and what comes within a moment of it, or while it is under way, together: one alone loses no time, and a crowd costs
+ * little more than one. What cannot be sent is dropped.
  */
 export class Outbox<Item> {
   readonly #send: (items: Item[]) => Promise<unknown>;
   readonly #together: number;
+  readonly #everyMs: number;
   readonly #waitingMax: number;
   #waiting: Item[] = [];
   #isSending = false;
 
-  /** `together`: most items of one piece. What comes when `waitingMax` wait already is dropped. */
-  constructor(settings: { together: number; waitingMax: number; send(items: Item[]): Promise<unknown> }) {
+  /** `together`: most items of one piece; `everyMs`: from one piece to the next. What comes when `waitingMax` wait already is dropped. */
+  constructor(settings: {
+    together: number;
+    everyMs: number;
+    waitingMax: number;
+    send(items: Item[]): Promise<unknown>;
+  }) {
     this.#send = settings.send;
     this.#together = settings.together;
+    this.#everyMs = settings.everyMs;
     this.#waitingMax = settings.waitingMax;
   }
 
@@ -28,7 +35,18 @@ export class Outbox<Item> {
 
   async #sendAll(): Promise<void> {
     this.#isSending = true;
-    while (this.#waiting.length > 0) await this.#send(this.#waiting.splice(0, this.#together)).catch(() => {});
+    while (this.#waiting.length > 0) {
+      const isFull = this.#waiting.length > this.#together;
+      const sent = this.#send(this.#waiting.splice(0, this.#together)).catch(() => {});
+      await (isFull ? sent : Promise.all([sent, pause(this.#everyMs)]));
+    }
     this.#isSending = false;
   }
+}
+
+/** It keeps no process from ending. */
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms).unref();
+  });
 }

@@ -250,6 +250,7 @@ export class Line {
 
   /** A plain command, with the same errors. */
   async ask<Answer>(command: (client: RedisClient) => Promise<Answer>): Promise<Answer> {
+    this.#gather();
     try {
       return await command(this.client);
     } catch (error) {

@@ -21,14 +21,18 @@ const LANE_OF: Record<JobName, string> = {
   'retire-credential': 'retire',
 };
 
-/** How much of each lane a process does at a time; `retire` is for backends that this process does not have. */
-const CONCURRENCY = { drain: 8, judge: 4, revoke: 2, retire: 4 };
+/**
+ * How much of each lane a process does at a time; `retire` is for backends that this process does not have. A drain is many short questions, and those
+ * of drains that go on side by side travel together.
+ */
+const CONCURRENCY = { drain: 64, judge: 4, revoke: 2, retire: 4 };
 
 /** One lane for each backend, so that one that is slow or broken starves no other. */
 const laneOf = ({ name, backend }: Job) => `${LANE_OF[name]}${backend === undefined ? '' : `@${backend}`}`;
 
-/** What one messenger tells of at most. */
+/** What one messenger tells of at most, and how long after it the next leaves unless it is full. */
 const TOLD_MAX = 100;
+const TELL_EVERY_MS = 20;
 
 const PAGE = 500;
 /** Pages of tasks whose time has come: they share the store's waits for its disk. */
@@ -110,7 +114,7 @@ export class RedisSchedule implements Schedule {
     let outbox = this.#outboxes.get(lane);
     if (!outbox) {
       const send = (jobs: Job[]) => this.#tell(lane, jobs);
-      outbox = new Outbox({ together: TOLD_MAX, waitingMax: UNTOLD_MAX, send });
+      outbox = new Outbox({ together: TOLD_MAX, everyMs: TELL_EVERY_MS, waitingMax: UNTOLD_MAX, send });
       this.#outboxes.set(lane, outbox);
     }
     outbox.add(job);

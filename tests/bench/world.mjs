@@ -19,9 +19,9 @@ export const REFUNDS = 'spiffe://dev.mayfly/agent/refunds';
 
 /**
  * A broker with its Redis. `backends` may start what they need below a folder, and says where credentials come from; with `people` there is an operator.
- * `bundleDir`: another bundle than the sample.
+ * `bundleDir`: another bundle than the sample. `apart`: one process answers requests and another works, as the chart installs them.
  */
-export async function openWorld({ backends, people = false, bundleDir = 'config' } = {}) {
+export async function openWorld({ backends, people = false, bundleDir = 'config', apart = false } = {}) {
   const dir = mkdtempSync(join(tmpdir(), 'mayfly-bench-'));
   const say = (line) => process.stderr.write(`${line}\n`);
   const redis = await startEmbeddedRedis({ dataDir: dir, allowFetch: true, say });
@@ -39,37 +39,43 @@ export async function openWorld({ backends, people = false, bundleDir = 'config'
     await ready(child);
     return child;
   };
-  mkdirSync(join(dir, 'broker'), { recursive: true });
   writeFileSync(join(dir, 'root.key'), randomBytes(32).toString('base64'), { mode: 0o600 });
   writeFileSync(join(dir, 'redis.url'), redis.url, { mode: 0o600 });
-  writeFileSync(
-    join(dir, 'mayfly.yaml'),
-    stringify({
-      issuer,
-      data_dir: join(dir, 'broker'),
-      root_key_file: join(dir, 'root.key'),
-      listen: { port },
-      ops: { port: 0 },
-      redis: { url_file: join(dir, 'redis.url') },
-      identity: {
-        trust_domains: [{ name: trustDomain.name, source: { kind: 'file', path: trustDomain.bundlePath } }],
-        ...(people && { oidc_issuers: [peopleIssuer(trustDomain)] }),
-      },
-      ...(backends && { backends: await backends(dir) }),
-      bundle: { dir: bundleDir },
-      quotas: { leases_per_task: 1_000_000, leases_per_agent: 10_000_000, per_tree: 1_000_000 },
-      log: { level: 'error' },
-    }),
-  );
-  // Such as --cpu-prof, to see where the broker's time goes.
+  const settings = {
+    issuer,
+    root_key_file: join(dir, 'root.key'),
+    listen: { port },
+    ops: { port: 0 },
+    redis: { url_file: join(dir, 'redis.url') },
+    identity: {
+      trust_domains: [{ name: trustDomain.name, source: { kind: 'file', path: trustDomain.bundlePath } }],
+      ...(people && { oidc_issuers: [peopleIssuer(trustDomain)] }),
+    },
+    ...(backends && { backends: await backends(dir) }),
+    bundle: { dir: bundleDir },
+    quotas: { leases_per_task: 1_000_000, leases_per_agent: 10_000_000, per_tree: 1_000_000 },
+    log: { level: 'error' },
+  };
+  // Such as --cpu-prof, to see where a broker's time goes.
   const nodeArgs = (process.env['MAYFLY_BENCH_NODE_ARGS'] ?? '').split(' ').filter(Boolean);
-  const broker = await launch(
-    process.execPath,
-    [...nodeArgs, 'bin/mayfly.js', 'start', '--config', join(dir, 'mayfly.yaml')],
-    {},
-    () => until(async () => (await fetch(`${issuer}/readyz`)).ok),
-  );
-  const pids = { broker: broker.pid, redis: await redisPid(redis.url), peerRedis: await redisPid(peerRedis.url) };
+  const start = (role, ready) => {
+    const config = join(dir, `${role}.yaml`);
+    const dataDir = join(dir, role);
+    mkdirSync(dataDir, { recursive: true });
+    writeFileSync(config, stringify({ ...settings, data_dir: dataDir }));
+    const args = [...nodeArgs, 'bin/mayfly.js', 'start', '--role', role, '--config', config];
+    return launch(process.execPath, args, {}, ready);
+  };
+  const isReady = () => until(async () => (await fetch(`${issuer}/readyz`)).ok);
+  const brokers = apart
+    ? [await start('api', isReady), await start('worker', async () => {})]
+    : [await start('all', isReady)];
+  const pids = {
+    broker: brokers[0].pid,
+    ...(apart && { worker: brokers[1].pid }),
+    redis: await redisPid(redis.url),
+    peerRedis: await redisPid(peerRedis.url),
+  };
 
   const client = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const clientJwk = { ...client.publicKey.export({ format: 'jwk' }), kid: 'client', use: 'sig', alg: 'ES256' };
@@ -100,7 +106,15 @@ export async function openWorld({ backends, people = false, bundleDir = 'config'
   const svid = (path) => trustDomain.jwtSvid({ path, audience: issuer, ttlSeconds: 600 });
   const ask = caller(issuer);
   const bearer = (token) => ({ authorization: `Bearer ${token}` });
-  const orchestrator = () => bearer(svid('/orchestrator/workflow'));
+  // One process that lives long: it uses its SVID again, as the peers' callers do theirs.
+  let orchestrator;
+  const asOrchestrator = () => {
+    const nowMs = Date.now();
+    if (!orchestrator || nowMs > orchestrator.untilMs) {
+      orchestrator = { untilMs: nowMs + 300_000, headers: bearer(svid('/orchestrator/workflow')) };
+    }
+    return orchestrator.headers;
+  };
   const openTask = async (scope = {}) => {
     const body = {
       type: 'refund',
@@ -110,7 +124,7 @@ export async function openWorld({ backends, people = false, bundleDir = 'config'
       scope: { tools: ['orders.read'], resources: [ORDERS], ...scope },
       ttl_seconds: 3600,
     };
-    return (await ask('POST', '/v1/tasks', body, orchestrator())).id;
+    return (await ask('POST', '/v1/tasks', body, asOrchestrator())).id;
   };
   const mintForm = (task, subject) =>
     new URLSearchParams({
@@ -131,7 +145,7 @@ export async function openWorld({ backends, people = false, bundleDir = 'config'
     assertion,
     svid,
     openTask,
-    complete: (task) => ask('POST', `/v1/tasks/${task}/complete`, {}, orchestrator()),
+    complete: (task) => ask('POST', `/v1/tasks/${task}/complete`, {}, asOrchestrator()),
     post: (path, body, type, token) => ask('POST', path, body, token ? bearer(token) : {}, type),
     get: (path, token) => ask('GET', path, undefined, bearer(token)),
     publicKeyPem: () => client.publicKey.export({ format: 'pem', type: 'spki' }),
@@ -141,7 +155,9 @@ export async function openWorld({ backends, people = false, bundleDir = 'config'
     mintForm,
     async close() {
       // A profile is written at a tidy end only.
-      if (nodeArgs.length > 0 && broker.kill('SIGTERM')) await once(broker, 'exit');
+      if (nodeArgs.length > 0) {
+        for (const broker of brokers) if (broker.kill('SIGTERM')) await once(broker, 'exit');
+      }
       for (const child of children) child.kill('SIGKILL');
       await redis.stop();
       await peerRedis.stop();

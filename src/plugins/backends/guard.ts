@@ -31,11 +31,11 @@ export function guardBackend(backend: Backend, { clock, observe }: { clock: Cloc
     outer: AbortSignal | undefined,
     call: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> => {
-    const timeout = AbortSignal.timeout(timeoutMs);
-    const signal = outer ? AbortSignal.any([outer, timeout]) : timeout;
+    const { signal, release } = timeLimit(timeoutMs, outer);
     try {
       await turnstile.enter(signal);
     } catch (cause) {
+      release();
       throw new BackendProblem('busy', `${name}: too much is under way there`, { isSure: true, cause });
     }
     try {
@@ -43,6 +43,7 @@ export function guardBackend(backend: Backend, { clock, observe }: { clock: Cloc
       return await answerOf(call, signal);
     } finally {
       turnstile.leave();
+      release();
     }
   };
   const answerOf = async <T>(call: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> => {
@@ -122,6 +123,25 @@ export function guardBackends(backends: Backends, deps: { clock: Clock; observe:
   const guarded = new Map(backends.all().map((backend) => [backend.name, guardBackend(backend, deps)]));
   const all = [...guarded.values()];
   return { get: (name) => guarded.get(name), all: () => all, close: () => backends.close() };
+}
+
+/**
+ * A signal that aborts when this time is over, or when the caller's does. Released once there is an answer: the timer of each answered call would
+ * otherwise go off later, for nobody.
+ */
+function timeLimit(timeoutMs: number, outer: AbortSignal | undefined): { signal: AbortSignal; release(): void } {
+  const controller = new AbortController();
+  const abort = () => controller.abort();
+  const timer = setTimeout(abort, timeoutMs).unref();
+  if (outer?.aborted) abort();
+  else outer?.addEventListener('abort', abort, { once: true });
+  return {
+    signal: controller.signal,
+    release: () => {
+      clearTimeout(timer);
+      outer?.removeEventListener('abort', abort);
+    },
+  };
 }
 
 /** Rejects a little after the signal has aborted; whoever heeds the signal is faster. */

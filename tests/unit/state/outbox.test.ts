@@ -1,4 +1,7 @@
+import { jest } from '@jest/globals';
 import { Outbox } from '../../../src/state/outbox.js';
+
+const EVERY_MS = 20;
 
 /** An outbox whose pieces are under way until they are told to have come or not. */
 function held({ together = 3, waitingMax = 100 } = {}) {
@@ -6,6 +9,7 @@ function held({ together = 3, waitingMax = 100 } = {}) {
   const ends: { come(): void; fail(): void }[] = [];
   const outbox = new Outbox<string>({
     together,
+    everyMs: EVERY_MS,
     waitingMax,
     send: (items) => {
       sent.push(items);
@@ -17,22 +21,50 @@ function held({ together = 3, waitingMax = 100 } = {}) {
   return { outbox, sent, last: () => ends.at(-1) };
 }
 
-const turns = () => new Promise((resolve) => setImmediate(resolve));
+const pass = (ms: number) => jest.advanceTimersByTimeAsync(ms);
 
-it('the first is sent at once and alone; what comes meanwhile goes together, in order', async () => {
+beforeEach(() => {
+  jest.useFakeTimers();
+});
+afterEach(() => {
+  jest.useRealTimers();
+});
+
+it('the first is sent at once and alone; what comes while it is under way goes together, in order', async () => {
   const { outbox, sent, last } = held();
-  for (const item of ['a', 'b', 'c', 'd', 'e']) outbox.add(item);
+  for (const item of ['a', 'b', 'c']) outbox.add(item);
+  await pass(2 * EVERY_MS);
   expect(sent).toEqual([['a']]);
   last()?.come();
-  await turns();
-  expect(sent).toEqual([['a'], ['b', 'c', 'd']]);
+  await pass(0);
+  expect(sent).toEqual([['a'], ['b', 'c']]);
+});
+
+it('what comes within a moment of the last piece waits for the moment to pass', async () => {
+  const { outbox, sent, last } = held();
+  outbox.add('a');
   last()?.come();
-  await turns();
+  outbox.add('b');
+  await pass(EVERY_MS - 1);
+  outbox.add('c');
+  expect(sent).toEqual([['a']]);
+  await pass(1);
+  expect(sent).toEqual([['a'], ['b', 'c']]);
   last()?.come();
-  await turns();
-  expect(sent).toEqual([['a'], ['b', 'c', 'd'], ['e']]);
-  outbox.add('f');
-  expect(sent.at(-1)).toEqual(['f']);
+  await pass(EVERY_MS);
+  outbox.add('d');
+  expect(sent.at(-1)).toEqual(['d']);
+});
+
+it('when more wait than one piece holds, the next leaves as soon as the last has come', async () => {
+  const { outbox, sent, last } = held();
+  for (const item of ['a', 'b', 'c', 'd', 'e']) outbox.add(item);
+  last()?.come();
+  await pass(EVERY_MS);
+  expect(sent.at(-1)).toEqual(['b', 'c', 'd']);
+  last()?.come();
+  await pass(0);
+  expect(sent.at(-1)).toEqual(['e']);
 });
 
 it('what could not be sent is dropped, and keeps nothing after it back', async () => {
@@ -40,7 +72,7 @@ it('what could not be sent is dropped, and keeps nothing after it back', async (
   outbox.add('a');
   outbox.add('b');
   last()?.fail();
-  await turns();
+  await pass(EVERY_MS);
   expect(sent).toEqual([['a'], ['b']]);
 });
 
@@ -48,11 +80,11 @@ it('no more wait than may, and none after it was dropped', async () => {
   const { outbox, sent, last } = held({ waitingMax: 2 });
   for (const item of ['a', 'b', 'c', 'd']) outbox.add(item);
   last()?.come();
-  await turns();
+  await pass(EVERY_MS);
   expect(sent).toEqual([['a'], ['b', 'c']]);
   outbox.add('e');
   outbox.drop();
   last()?.come();
-  await turns();
+  await pass(EVERY_MS);
   expect(sent).toEqual([['a'], ['b', 'c']]);
 });

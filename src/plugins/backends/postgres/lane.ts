@@ -17,6 +17,8 @@ const LOOKS_MAX = 100;
 /** Logins at a time: each takes a place at the server. */
 const PROBES_MAX = 8;
 const COLLECT_MS = 8;
+/** Nothing waits for a look but the record of it. */
+const LOOKS_COLLECT_MS = 25;
 /** Past it a manager is slow (docs/plugins/backends/postgres.md), and somebody should be told. */
 const LEASES_WELL = 300;
 
@@ -60,7 +62,7 @@ export class Lane {
     });
     this.#looks = new Batches({
       max: LOOKS_MAX,
-      collectMs: COLLECT_MS,
+      collectMs: LOOKS_COLLECT_MS,
       inFlightMax: IN_FLIGHT_MAX,
       run: (items) => lookFor(this.revoking, items),
       mayBeOne: () => false,
@@ -112,7 +114,7 @@ export class Lane {
 }
 
 /** Leases that come within this time are made, and revoked, by the same manager: in one batch, that is. */
-const TOGETHER_MS = 16;
+const TOGETHER_MS = 250;
 
 /** The lane of a lease, by its id alone, which holds when it was opened: whoever plans it again plans the same, and each lane has its turn. */
 export function laneFor(leaseId: string, lanes: readonly Lane[]): Lane {

@@ -21,7 +21,7 @@ import { fillTemplate } from './templates.js';
 const BATCH_MAX = 100;
 const COLLECT_MS = 2;
 /** Once nothing of the role can do anything, its end may wait for more company. */
-const PATIENT_COLLECT_MS = 8;
+const PATIENT_COLLECT_MS = 25;
 /** A login that passed its check before the role was barred shows up within this time. */
 const SCAN_GAP_MS = 200;
 /** A session that was told to end is gone in about this time. */
