@@ -102,14 +102,11 @@ export function parseParameters(text: string, repeatable: ReadonlySet<string> = 
   return record;
 }
 
-/** What a percent-encoded text can say that it does not show. */
-const ENCODED = /[%+\0]/;
-
 function decode(text: string): string {
-  if (!ENCODED.test(text)) return text;
-  let decoded: string;
+  let decoded = text;
   try {
-    decoded = decodeURIComponent(text.replaceAll('+', ' '));
+    if (decoded.includes('+')) decoded = decoded.replaceAll('+', ' ');
+    if (decoded.includes('%')) decoded = decodeURIComponent(decoded);
   } catch {
     throw new BrokerError('invalid_request', 'A parameter is not percent-encoded UTF-8.');
   }
@@ -128,6 +125,7 @@ function textOf(bytes: Buffer): string {
 }
 
 function checkMediaType(contentType: string | undefined, accepted: readonly string[]): void {
+  if (contentType !== undefined && accepted.includes(contentType)) return;
   const match = /^([a-z0-9.+/-]+)[ \t]*(?:;[ \t]*charset="?utf-8"?[ \t]*)?$/i.exec(contentType ?? '');
   const mediaType = match?.[1]?.toLowerCase();
   if (mediaType !== undefined && accepted.includes(mediaType)) return;
