@@ -60,9 +60,10 @@ export class RedisAuditLog implements AuditLog {
       )) as StreamEntry[];
       const last = page.at(-1)?.[0];
       if (last === undefined) break;
-      // After a crash between writing and trimming, what is in the file already is only trimmed.
+      // After a crash between writing and trimming, what is in the file already is only trimmed. A page is in order.
       const seen = this.#lastMoved;
-      const fresh = page.filter(([streamId]) => seen === undefined || compareStreamIds(streamId, seen) > 0);
+      const first = page.findIndex(([streamId]) => seen === undefined || compareStreamIds(streamId, seen) > 0);
+      const fresh = first === -1 ? [] : page.slice(first);
       await this.#files.append(fresh.map(toText));
       await line.run('trim-audit', [], [last, streamIdAfter(last)]);
       this.#lastMoved = last;

@@ -109,39 +109,49 @@ async function lookTogether(cell: Cell, together: Together): Promise<void> {
     }
     const tasks = new Map(taskIds.map((id, at) => [id, { reply: reply[6][at], held: held[at] as Held }]));
     const leases = new Map(leaseIds.map((id, at) => [id, reply[7][at] ?? null]));
-    for (const asked of all) asked.resolve(lookOf(cell, asked, reply, tasks, leases));
+    for (const asked of all) {
+      try {
+        const seen = lookOf(cell, asked, reply, tasks);
+        asked.resolve(asked.leaseIds.length === 0 ? seen : withLeases(cell, asked, seen, leases));
+      } catch (error) {
+        asked.reject(error);
+      }
+    }
   } catch (error) {
     for (const asked of all) asked.reject(error);
   }
 }
 
-/** Its own part of what was seen. */
-async function lookOf(
+/** Its own part of what was seen, as far as it can be told at once. */
+function lookOf(
   cell: Cell,
-  { taskIds, leaseIds, nowMs }: Asked,
+  { taskIds, nowMs }: Asked,
   [epoch, head, fence, bundle, locksVersion, changedLocks]: ReadReply,
   tasks: ReadonlyMap<string, { reply: TaskReply | null | undefined; held: Held }>,
-  leases: ReadonlyMap<string, LeaseReply>,
-): Promise<Look> {
+): Look {
   const locks = locksOf(cell, locksVersion, changedLocks, nowMs);
   return {
     tasks: taskIds.map((id) => {
       const seen = tasks.get(id);
       return seen?.reply ? cell.tasks.read(id, seen.reply, seen.held) : undefined;
     }),
-    leases:
-      leaseIds.length === 0
-        ? []
-        : await readLeases(
-            cell,
-            leaseIds,
-            leaseIds.map((id) => leases.get(id) ?? null),
-          ),
+    leases: [],
     locks,
     fence,
     position: positionOf(Number(epoch), head),
     bundle,
   };
+}
+
+/** The profiles of leases may have to be asked for. */
+async function withLeases(
+  cell: Cell,
+  { leaseIds }: Asked,
+  seen: Look,
+  leases: ReadonlyMap<string, LeaseReply>,
+): Promise<Look> {
+  const replies = leaseIds.map((id) => leases.get(id) ?? null);
+  return { ...seen, leases: await readLeases(cell, leaseIds, replies) };
 }
 
 async function runReadTask(
