@@ -32,7 +32,9 @@ it.each(named.map((route): [string, Route] => [`${route.method} ${route.path}`, 
 
 it('nor what is written where a task or its type belongs in a body', async () => {
   await world.send('agent', 'POST', '/v1/secrets/orders-db', { json: { task: PASSWORD } });
-  await world.send('orchestrator', 'POST', '/v1/tasks', { json: { ...TASK, type: PASSWORD, parent: world.task.replace(/..$/, 'zz') } });
+  await world.send('orchestrator', 'POST', '/v1/tasks', {
+    json: { ...TASK, type: PASSWORD, parent: world.task.replace(/..$/, 'zz') },
+  });
   await world.send('orchestrator', 'POST', '/v1/tasks', { json: { ...TASK, parent: PASSWORD } });
   expect(written()).not.toContain('hunter2');
 });
