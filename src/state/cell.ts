@@ -66,12 +66,19 @@ const RECORD_MARGIN_MS = 120_000;
 export const isTaskId = (id: string) => id.startsWith('tsk_');
 export const isLeaseId = (id: string) => id.startsWith('lse_');
 
-/** Ids from the root to the task; undefined when there is no such task. A path never changes, so it is asked for once. */
+/** Ids from the root to the task; undefined when there is no such task. */
 export async function pathOf(cell: Cell, taskId: string): Promise<string[] | undefined> {
-  const known = cell.tasks.charterOf(taskId);
-  if (known) return known.path;
-  const path = await cell.line.ask((client) => client.hget(cell.keys.task(taskId), 'path'));
-  return path?.split(',');
+  return (await pathsOf(cell, [taskId]))[0];
+}
+
+/** Ids from the root to each of a page of tasks. A path never changes: those that this broker knows are not asked for. */
+export async function pathsOf(cell: Cell, taskIds: readonly string[]): Promise<(string[] | undefined)[]> {
+  const known = taskIds.map((id) => cell.tasks.charterOf(id)?.path);
+  const unknown = taskIds.filter((_, at) => !known[at]);
+  if (unknown.length === 0) return known;
+  const keys = unknown.map((id) => cell.keys.task(id));
+  const paths = ((await cell.line.run('paths', keys, [])) as (string | null)[]).values();
+  return known.map((path) => path ?? paths.next().value?.split(','));
 }
 
 /** A reply of scripts that grant: what came to pass, or why not. */

@@ -18,6 +18,7 @@ interface Recipe {
  */
 const SCRIPTS = {
   'read-task': { before: ['guard'], flags: 'no-writes' },
+  paths: { before: ['guard'], flags: 'no-writes' },
   head: { before: ['guard'], flags: 'no-writes' },
   'start-task': { before: ['guard', 'grant'], flags: '' },
   'commit-lease': { before: ['guard', 'grant'], flags: '' },

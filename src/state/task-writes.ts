@@ -1,7 +1,7 @@
 import { assert } from '../core/errors.js';
 import type { Position } from '../core/position.js';
 import { PATH_DEPTH_MAX, type TaskRecord } from '../core/task.js';
-import { basisWords, type Cell, pathOf, refusalOf, rootOf, taskLifeMs } from './cell.js';
+import { basisWords, type Cell, pathOf, pathsOf, refusalOf, rootOf, taskLifeMs } from './cell.js';
 import { readReading } from './look.js';
 import type { Ledger } from './stores.js';
 import type { TaskReply } from './task-record.js';
@@ -132,7 +132,10 @@ async function expireTasks(
   const outcomes = await Promise.all(
     Array.from({ length: Math.ceil(ends.length / EXPIRE_PAGE) }, async (_, page) => {
       const some = ends.slice(page * EXPIRE_PAGE, (page + 1) * EXPIRE_PAGE);
-      const paths = await Promise.all(some.map(({ taskId }) => pathOf(cell, taskId)));
+      const paths = await pathsOf(
+        cell,
+        some.map(({ taskId }) => taskId),
+      );
       const keys = some.flatMap(({ taskId }, at) => [cell.keys.task(taskId), cell.keys.tree(paths[at]?.[0] ?? taskId)]);
       const words = some.flatMap(({ taskId, audit }) => [taskId, JSON.stringify(audit)]);
       return (await cell.line.run('expire-tasks', [cell.keys.named('due'), ...keys], [reason, by, ...words], {

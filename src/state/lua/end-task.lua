@@ -10,5 +10,6 @@ if (onlyIf == 'deadline' and deadline > now) or (onlyIf == 'silence' and silentA
   return { 'not_due' }
 end
 
-local at = finishTask(taskKey, dueKey, treeKey, taskId, live, ARGV[5], ARGV[6], ARGV[7], ARGV[3])
+handOver(dueKey, { taskId })
+local at = finishTask(taskKey, treeKey, taskId, live, ARGV[5], ARGV[6], ARGV[7], ARGV[3])
 return { 'ended', look(), at }
