@@ -1,6 +1,6 @@
 /**
- * Sends the first at once, and what comes within a moment of it, or while it is under way, together: one alone loses no time, and a crowd costs
- * little more than one. What cannot be sent is dropped.
+ * Sends the first at once, and what comes while it is under way together; after a piece with company the next one waits a moment for more. So one
+ * alone loses no time, and a crowd costs little more than one. What cannot be sent is dropped.
  */
 export class Outbox<Item> {
   readonly #send: (items: Item[]) => Promise<unknown>;
@@ -10,7 +10,7 @@ export class Outbox<Item> {
   #waiting: Item[] = [];
   #isSending = false;
 
-  /** `together`: most items of one piece; `everyMs`: from one piece to the next. What comes when `waitingMax` wait already is dropped. */
+  /** `together`: most items of one piece; `everyMs`: from one piece with company to the next. What comes when `waitingMax` wait already is dropped. */
   constructor(settings: {
     together: number;
     everyMs: number;
@@ -36,9 +36,10 @@ export class Outbox<Item> {
   async #sendAll(): Promise<void> {
     this.#isSending = true;
     while (this.#waiting.length > 0) {
-      const isFull = this.#waiting.length > this.#together;
-      const sent = this.#send(this.#waiting.splice(0, this.#together)).catch(() => {});
-      await (isFull ? sent : Promise.all([sent, pause(this.#everyMs)]));
+      const items = this.#waiting.splice(0, this.#together);
+      const sent = this.#send(items).catch(() => {});
+      const isCrowd = items.length > 1 && this.#waiting.length === 0;
+      await (isCrowd ? Promise.all([sent, pause(this.#everyMs)]) : sent);
     }
     this.#isSending = false;
   }
