@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { systemClock } from '../../core/time.js';
 import { connect } from './connection.js';
-import { type OutputFlags, type Row, say, show } from './output.js';
+import { checkField, type OutputFlags, type Row, say, show } from './output.js';
 
 type Flags = OutputFlags & { as?: string };
 
@@ -41,6 +41,7 @@ export function bundleCommand(): Command {
     .description('make a version the active one; everything live is judged by it within a minute')
     .action(async (dir: string | undefined, _: unknown, command: Command) => {
       const flags = command.optsWithGlobals<Flags>();
+      checkField(flags, ['digest', 'previous', 'changed']);
       const { mayfly } = await connect(flags);
       show((await mayfly.bundle.activate(await filesOf(dir))) as unknown as Row, flags);
     });

@@ -3,11 +3,22 @@ import { Command, Option } from 'commander';
 import { PUBLISHED_BEFORE_USE_MS } from '../../broker/rotate-keys.js';
 import type { KeyReply } from '../../client/mayfly.js';
 import { connect } from './connection.js';
-import { type OutputFlags, type Row, say, show } from './output.js';
+import { checkField, type OutputFlags, type Row, say, show } from './output.js';
 
 type Flags = OutputFlags & { as?: string };
 
 const COLUMNS = ['kid', 'alg', 'state', 'created_at', 'activated_at', 'retired_at'];
+
+/** Every member of a key. */
+const FIELDS = Object.keys({
+  kid: 1,
+  alg: 1,
+  state: 1,
+  created_at: 1,
+  activated_at: 1,
+  retired_at: 1,
+  public_jwk: 1,
+} satisfies Record<keyof KeyReply, 1>);
 
 /** `mayfly key ls|prepare|activate|rotate|taint` */
 export function keyCommand(): Command {
@@ -61,6 +72,7 @@ async function moved(
   move: (mayfly: Awaited<ReturnType<typeof connect>>['mayfly']) => Promise<KeyReply>,
 ): Promise<void> {
   const flags = command.optsWithGlobals<Flags>();
+  checkField(flags, FIELDS);
   const { mayfly } = await connect(flags);
   show((await move(mayfly)) as unknown as Row, flags);
 }

@@ -1,9 +1,9 @@
 import { Command, Option } from 'commander';
-import type { Mayfly } from '../../client/mayfly.js';
+import type { Mayfly, RenewalReply } from '../../client/mayfly.js';
 import { agentOption } from './agent-option.js';
 import { connect } from './connection.js';
 import { limitOf, secondsOf } from './option-values.js';
-import { type OutputFlags, type Row, say, show } from './output.js';
+import { checkField, type OutputFlags, type Row, say, show } from './output.js';
 
 type Flags = OutputFlags & { as?: string };
 
@@ -16,8 +16,16 @@ interface ListFlags {
 
 const STATES = ['pending', 'active', 'revoking', 'stuck', 'revoked', 'abandoned'];
 
-async function asked<Own>(command: Command, act: (mayfly: Mayfly, flags: Flags & Own) => Promise<void>): Promise<void> {
+const RENEWED = ['request_id', 'lease_id', 'lease_duration', 'renewable'] satisfies (keyof RenewalReply)[];
+
+/** `fields`: all that the answer can have, where something is done. */
+async function asked<Own>(
+  command: Command,
+  act: (mayfly: Mayfly, flags: Flags & Own) => Promise<void>,
+  fields?: string[],
+): Promise<void> {
   const flags = command.optsWithGlobals<Flags & Own>();
+  if (fields) checkField(flags, fields);
   const { mayfly } = await connect(flags);
   await act(mayfly, flags);
 }
@@ -69,27 +77,35 @@ export function leaseCommand(): Command {
     .description('longer life for a credential, decided anew')
     .option('--increment <duration>', 'how much longer; default: as policy allows')
     .action((id: string, _: unknown, command: Command) =>
-      asked<{ increment?: string }>(command, async (mayfly, flags) => {
-        const seconds = flags.increment === undefined ? undefined : secondsOf(flags.increment, 'increment');
-        show((await mayfly.leases.renew(id, seconds)) as unknown as Row, flags);
-      }),
+      asked<{ increment?: string }>(
+        command,
+        async (mayfly, flags) => {
+          const seconds = flags.increment === undefined ? undefined : secondsOf(flags.increment, 'increment');
+          show((await mayfly.leases.renew(id, seconds)) as unknown as Row, flags);
+        },
+        RENEWED,
+      ),
     );
   lease
     .command('revoke <lease>')
     .description('give a credential back before its task is over')
     .action((id: string, _: unknown, command: Command) =>
-      asked(command, async (mayfly, flags) => show(await mayfly.leases.revoke(id), flags)),
+      asked(command, async (mayfly, flags) => show(await mayfly.leases.revoke(id), flags), ['lease_id', 'state']),
     );
   lease
     .command('abandon <lease>')
     .description('stop trying to revoke a stuck credential; a second person repeats it within 15 minutes')
     .requiredOption('--reason <text>', 'goes into the record')
     .action((id: string, _: unknown, command: Command) =>
-      asked<{ reason: string }>(command, async (mayfly, flags) => {
-        const state = await mayfly.leases.abandon(id, flags.reason);
-        if (state === 'requested') say('Asked for. A second person has to repeat it within 15 minutes.');
-        show({ lease: id, state }, flags);
-      }),
+      asked<{ reason: string }>(
+        command,
+        async (mayfly, flags) => {
+          const state = await mayfly.leases.abandon(id, flags.reason);
+          if (state === 'requested') say('Asked for. A second person has to repeat it within 15 minutes.');
+          show({ lease: id, state }, flags);
+        },
+        ['lease', 'state'],
+      ),
     );
   return lease;
 }

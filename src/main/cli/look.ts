@@ -3,12 +3,18 @@ import type { Mayfly } from '../../client/mayfly.js';
 import { agentOption } from './agent-option.js';
 import { connect } from './connection.js';
 import { limitOf } from './option-values.js';
-import { type OutputFlags, type Row, say, show } from './output.js';
+import { checkField, type OutputFlags, type Row, say, show } from './output.js';
 
 type Flags = OutputFlags & { as?: string };
 
-async function asked<Own>(command: Command, act: (mayfly: Mayfly, flags: Flags & Own) => Promise<void>): Promise<void> {
+/** `fields`: all that the answer can have, where something is done. */
+async function asked<Own>(
+  command: Command,
+  act: (mayfly: Mayfly, flags: Flags & Own) => Promise<void>,
+  fields?: string[],
+): Promise<void> {
   const flags = command.optsWithGlobals<Flags & Own>();
+  if (fields) checkField(flags, fields);
   const { mayfly } = await connect(flags);
   await act(mayfly, flags);
 }
@@ -36,11 +42,15 @@ export function lockCommand(): Command {
     .command('lift <lock>')
     .description('lift a lock; a second person repeats it within 15 minutes')
     .action((id: string, _: unknown, command: Command) =>
-      asked(command, async (mayfly, flags) => {
-        const state = await mayfly.locks.lift(id);
-        if (state === 'requested') say('Asked for. A second person has to repeat it within 15 minutes.');
-        show({ lock: id, state }, flags);
-      }),
+      asked(
+        command,
+        async (mayfly, flags) => {
+          const state = await mayfly.locks.lift(id);
+          if (state === 'requested') say('Asked for. A second person has to repeat it within 15 minutes.');
+          show({ lock: id, state }, flags);
+        },
+        ['lock', 'state'],
+      ),
     );
   return lock;
 }
@@ -112,8 +122,10 @@ export function recoverCommand(): Command {
     .description('raise the epoch after a restore: every earlier token is dead')
     .requiredOption('--reason <text>', 'goes into the record')
     .action((_: unknown, command: Command) =>
-      asked<{ reason: string }>(command, async (mayfly, flags) =>
-        show({ ...(await mayfly.recover(flags.reason)) }, flags),
+      asked<{ reason: string }>(
+        command,
+        async (mayfly, flags) => show({ ...(await mayfly.recover(flags.reason)) }, flags),
+        ['epoch'],
       ),
     );
 }

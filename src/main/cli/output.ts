@@ -118,7 +118,7 @@ export function report(error: unknown): number {
     if (error.hint !== undefined) say(`  ${printable(error.hint)}`);
     if (error.retryAfterSeconds !== undefined) say(`  Try again in ${error.retryAfterSeconds} s.`);
     if (error.policyIds.length > 0) say(`  Policies: ${error.policyIds.join(', ')}`);
-    if (error.decisionId !== undefined) say(`  Why: mayfly why ${error.decisionId}`);
+    if (error.decisionId !== undefined) say(`  Why: npx mayfly why ${error.decisionId}`);
     return error.exitCode;
   }
   if (error instanceof BrokerError) {

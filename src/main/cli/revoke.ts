@@ -6,7 +6,7 @@ import { spiffeIdOf } from './agent-option.js';
 import { askPerson } from './ask-person.js';
 import { connect } from './connection.js';
 import { secondsOf } from './option-values.js';
-import { type OutputFlags, type Row, say, show, UsageError } from './output.js';
+import { checkField, type OutputFlags, type Row, say, show, UsageError } from './output.js';
 
 interface Flags extends OutputFlags {
   as?: string;
@@ -14,6 +14,24 @@ interface Flags extends OutputFlags {
   yes?: boolean;
   expires?: string;
 }
+
+/** Every member of what both answer with. */
+const FIELDS = Object.keys({
+  id: 1,
+  selector: 1,
+  reason: 1,
+  by: 1,
+  lock: 1,
+  created_at: 1,
+  position: 1,
+  done: 1,
+  finished_at: 1,
+  found: 1,
+  remains: 1,
+  readers: 1,
+  receipt: 1,
+  warnings: 1,
+} satisfies Record<keyof RevocationReply | 'warnings', 1>);
 
 /** `mayfly stop`: revokes a selector and forbids new grants for it. `mayfly revoke`: only the first. */
 export function stopCommand(): Command {
@@ -38,6 +56,7 @@ function selectorCommand(name: string, description: string): Command {
 
 async function act(pairs: string[], command: Command, verb: 'stop' | 'revoke'): Promise<void> {
   const flags = command.optsWithGlobals<Flags>();
+  checkField(flags, FIELDS);
   const selector = selectorOf(pairs);
   const { mayfly } = await connect(flags);
   const api = verb === 'stop' ? mayfly.locks : mayfly.revocations;

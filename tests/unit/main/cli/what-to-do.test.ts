@@ -145,6 +145,36 @@ describe('the command line says what to do', () => {
   });
 
   it.each([
+    ['stop', 'agent=/agent/refunds', '--reason', 'x', '--yes'],
+    ['revoke', 'agent=/agent/refunds', '--reason', 'x', '--yes'],
+    ['lock', 'lift', 'lck_a_1'],
+    ['lease', 'renew', 'lse_a_1'],
+    ['lease', 'revoke', 'lse_a_1'],
+    ['lease', 'abandon', 'lse_a_1', '--reason', 'x'],
+    ['key', 'prepare'],
+    ['key', 'taint', 'k1', '--reason', 'x'],
+    ['bundle', 'activate'],
+    ['recover', '--reason', 'x'],
+  ])('a field that no answer has is refused before anything is done: %s %s', async (...words) => {
+    const { code, err } = await at.mayfly(...words, '--field', 'recipt');
+    expect([code, err]).toEqual([1, expect.stringContaining('Nothing was done: there is no field recipt')]);
+    expect(at.asked).toEqual([]);
+  });
+
+  it('the receipt of a stop can be asked for, and is printed bare', async () => {
+    const preview = { agents: [], tasks: [], leases: 0, credentials: 0, resources: [], at_least: false };
+    const revocation = { id: 'rev_a_1', done: true, receipt: 'a.b.c' };
+    at.answer = ({ method }) => ({ body: method === 'GET' ? revocation : { preview, revocation, warnings: [] } });
+    const { code, out } = await at.mayfly('stop', 'team=x', '--reason', 'x', '--yes', '--field', 'receipt');
+    expect([code, out]).toEqual([0, 'a.b.c\n']);
+  });
+
+  it('a refusal is told with the command that explains it, as it is typed in a clone', async () => {
+    at.answer = () => ({ status: 403, body: { code: 'denied', detail: 'no', decision_id: 'dec_a_1' } });
+    expect((await at.mayfly('task', 'start')).err).toContain('Why: npx mayfly why dec_a_1');
+  });
+
+  it.each([
     [['task', 'start'], /The task was opened: tsk_a_1\n/],
     [['task', 'complete', 'tsk_a_1'], /The task is completed\.\n/],
     [['task', 'context', 'tsk_a_1', 'risk=high'], /The context was changed: generation 2\.\n/],
