@@ -1,9 +1,10 @@
 import type { Bundle } from '../core/bundle.js';
 import { BrokerError } from '../core/errors.js';
+import type { PreparedPolicy } from '../plugins/policy/contract.js';
 import type { Caller } from './caller.js';
 import { problemsOfSettings } from './check-secrets.js';
 import type { Parts } from './parts.js';
-import { mustOperate } from './permitted.js';
+import { mustOperate, operateUnder } from './permitted.js';
 import { previewVerdicts, type Verdicts } from './re-evaluate.js';
 import { record, recordingRefusals, systemRecord } from './refusal.js';
 
@@ -26,7 +27,8 @@ export async function activateBundle(
 ): Promise<{ digest: string; previous: string | undefined; changed: boolean }> {
   return recordingRefusals(parts, caller, { action: 'activate' }, async () => {
     mustOperate(parts, caller, 'activate', { bound: true });
-    const bundle = await validated(parts, request.files);
+    const { bundle, policy } = await validated(parts, request.files);
+    checkWayBack(parts, caller, policy);
     const previous = parts.policies.current()?.bundle.digest;
     const outcome = await parts.ledger.activateBundle({
       digest: bundle.digest,
@@ -54,7 +56,7 @@ export async function activateOwnBundle(
   files: Record<string, string>,
   options: { again: boolean },
 ): Promise<{ outcome: 'activated' | 'already' | 'seen'; digest: string; active: string }> {
-  const bundle = await validated(parts, files);
+  const { bundle } = await validated(parts, files);
   const outcome = await parts.ledger.activateBundle({
     digest: bundle.digest,
     files: bundle.files,
@@ -78,8 +80,7 @@ export async function previewBundle(
 ): Promise<{ digest: string; changes: BundleChanges; verdicts: Verdicts }> {
   return recordingRefusals(parts, caller, { action: 'preview_bundle' }, async () => {
     mustOperate(parts, caller, 'activate', { bound: false });
-    const bundle = await validated(parts, request.files);
-    const policy = await parts.policyEngine.prepare(bundle);
+    const { bundle, policy } = await validated(parts, request.files);
     const verdicts = await previewVerdicts(parts, {}, policy);
     return {
       digest: bundle.digest,
@@ -90,12 +91,23 @@ export async function previewBundle(
 }
 
 /** A bundle that does not validate is refused by name and the last good one stays. */
-async function validated(parts: Parts, files: Record<string, string>): Promise<Bundle> {
+async function validated(
+  parts: Parts,
+  files: Record<string, string>,
+): Promise<{ bundle: Bundle; policy: PreparedPolicy }> {
   const bundle = parts.bundleFormat.parse(files);
-  await parts.policyEngine.prepare(bundle);
+  const policy = await parts.policyEngine.prepare(bundle);
   const problems = problemsOfSettings(parts, bundle);
   if (problems.length > 0) throw new BrokerError('bundle_invalid', 'The bundle does not validate.', { problems });
-  return bundle;
+  return { bundle, policy };
+}
+
+/** Under a bundle that keeps whoever activates it from activating another one, nobody may be left who can stop anything: an empty folder is such a bundle. */
+function checkWayBack(parts: Parts, caller: Caller, policy: PreparedPolicy): void {
+  if (operateUnder(policy, parts, caller, 'activate').effect === 'allow') return;
+  throw new BrokerError('bundle_invalid', 'The bundle would lock you out.', {
+    problems: [`policies: under this bundle ${caller.name} could not activate another one; permit Action::"activate"`],
+  });
 }
 
 async function takeUp(parts: Parts, digest: string): Promise<void> {

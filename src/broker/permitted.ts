@@ -1,6 +1,7 @@
-import type { PolicyAction } from '../core/decision.js';
+import type { Decision, PolicyAction } from '../core/decision.js';
 import { BrokerError } from '../core/errors.js';
 import type { TaskRecord } from '../core/task.js';
+import type { PreparedPolicy } from '../plugins/policy/contract.js';
 import type { Reading } from '../state/stores.js';
 import type { Caller } from './caller.js';
 import { findTaskId } from './find-task.js';
@@ -48,6 +49,17 @@ export function mustOperate(
 function operate(parts: Parts, caller: Caller, action: PolicyAction, secondPerson: boolean) {
   const policy = parts.policies.current();
   if (!policy) throw new BrokerError('unavailable', 'No bundle is loaded yet.', { retryAfterSeconds: 1 });
+  return operateUnder(policy, parts, caller, action, secondPerson);
+}
+
+/** What another bundle than the active one says of the caller. */
+export function operateUnder(
+  policy: Pick<PreparedPolicy, 'decide'>,
+  parts: Parts,
+  caller: Caller,
+  action: PolicyAction,
+  secondPerson = false,
+): Decision {
   return policy.decide({
     principal: principalEntity(caller.principal, parts.clock.now()),
     action,

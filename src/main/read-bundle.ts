@@ -23,6 +23,9 @@ export async function readBundle(dir: string): Promise<Record<string, string>> {
   } catch (cause) {
     throw new BrokerError('bundle_invalid', `The bundle folder ${dir} cannot be read.`, { cause });
   }
+  if (!Object.keys(files).some((path) => path.endsWith('.cedar'))) {
+    throw new BrokerError('bundle_invalid', `The folder ${dir} is no bundle: it holds no policy (policies/*.cedar).`);
+  }
   return Object.fromEntries(Object.entries(files).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 

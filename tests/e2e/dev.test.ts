@@ -207,6 +207,21 @@ describe('a development broker', () => {
     expect(readdirSync(data)).toEqual(expect.arrayContaining(['broker', 'dev', 'redis', 'root.key']));
   });
 
+  it('is there although a lock is in the way of its story, and says which and how to go on', async () => {
+    const own = dataDir();
+    const first = await up(own, '--no-story', '--port', '0');
+    const words = ['stop', 'agent=/agent/refunds', '--reason', 'odd', '--yes', '--field', 'lock'];
+    const stop = spawnSync(process.execPath, [resolve('bin/mayfly.js'), ...words], {
+      encoding: 'utf8',
+      env: { ...process.env, MAYFLY_DATA: own },
+    });
+    expect([stop.status, stop.stderr.includes('Effective now')]).toEqual([0, true]);
+    await ended(first.child, 'SIGINT');
+    const { child, stdout } = await up(own, '--port', '0');
+    expect(stdout()).toMatch(/The story ends here: the agent got no token\. .*Lock lck_a_\w+: odd[\s\S]*--no-story/);
+    expect(await ended(child, 'SIGINT')).toBe(0);
+  });
+
   it('finds its leases again at the second start: what lived lives on, what ended stays ended', async () => {
     const port = await freePair();
     const first = await up(data, '--no-story', '--port', String(port));
@@ -318,6 +333,7 @@ describe('a start that cannot be is one clear line, and leaves nothing running',
   it.each([
     ['a port that is none', ['--port', '99999'], /a port is 0 to 65534/],
     ['a flag that is none, with the right one', ['--prot', '0'], /Did you mean --port\?/],
+    ['a level of the log that is none', ['--log-level', 'loud'], /--log-level.* debug, info, warn, error, silent/],
   ])('%s is a mistake of usage: exit code 1', async (_, words, says) => {
     const { child, stderr } = dev(dataDir(), ...words);
     expect(await ended(child)).toBe(1);

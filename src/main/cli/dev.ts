@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { BrokerError } from '../../core/errors.js';
 import type { DevBroker } from '../dev/dev-broker.js';
 import type { Running } from '../server.js';
@@ -33,7 +33,11 @@ export function devCommand(): Command {
     .option('--backends <file>', 'YAML file that says where credentials come from: a name, and what is behind it')
     .option('--no-story', 'do not play the story at start')
     .option('--no-fetch', 'do not fetch a Redis when this machine has none')
-    .option('--log-level <level>', 'debug, info, warn, error or silent', 'error')
+    .addOption(
+      new Option('--log-level <level>', 'how much is logged')
+        .choices(['debug', 'info', 'warn', 'error', 'silent'])
+        .default('error'),
+    )
     .option('--dry-run', 'only say what is in the way of a start (options, folder, ports)', false)
     .action(run);
 }
@@ -73,12 +77,11 @@ async function run(flags: DevFlags): Promise<void> {
     if (flags.story && !stopping.signal.aborted) {
       const { playStory } = await import('../dev/story.js');
       await grants(broker.running, say, stopping.signal);
-      await playStory({
-        url: broker.url,
-        trustDomain: broker.trustDomain,
-        withDatabase,
-        say,
-      });
+      const { url, trustDomain } = broker;
+      // What was done here by hand (a lock) may be in the way of the story: the broker is there all the same, to undo it.
+      await playStory({ url, trustDomain, withDatabase, say }).catch((error: Error) =>
+        say(`The story ends here: ${error.message}\n(npm start -- --no-story leaves it out.)`),
+      );
     }
     say(invitation(broker.url, flags.data, withDatabase));
     await new Promise<void>((done) => {

@@ -62,7 +62,10 @@ export async function playStory({ url, trustDomain, withDatabase = false, say }:
     });
     const reply = await comingAgain(() => fetch(`${url}/oauth2/token`, tokenRequest()));
     const minted = (await reply.json()) as Record<string, unknown>;
-    if (!reply.ok) throw new Error(`no token: ${JSON.stringify(minted)}`);
+    if (!reply.ok) {
+      const why = [minted['error_description'] ?? reply.status, minted['hint']].filter(Boolean).join(' ');
+      throw new Error(`the agent got no token. ${why}`);
+    }
     const token = String(minted['access_token']);
     steps(
       `it got a token for this task, bound to its key, for ${minted['expires_in']} s (lease ${minted['lease_id']})`,

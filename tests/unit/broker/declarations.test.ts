@@ -206,3 +206,18 @@ function withoutCallPolicies(files: Files): Files {
       .map(([name, text]) => [name, text]),
   );
 }
+
+describe('a bundle under which nobody could activate another one', () => {
+  it.each([
+    ['an empty one', (): Files => ({})],
+    ['one without the policies of people', ({ 'policies/people.cedar': _, ...rest }: Files): Files => rest],
+  ])('%s is refused, and the last good one stays', async (_, change) => {
+    await open();
+    const operator = await knock.operator('operator-1');
+    const before = (await operator('GET', '/v1/bundle')).body;
+    const { status, body } = await operator('PUT', '/v1/bundle', { files: change(before.files) });
+    expect([status, body.code]).toEqual([400, 'bundle_invalid']);
+    expect(body.problems).toEqual([expect.stringMatching(/could not activate another one/)]);
+    expect((await operator('GET', '/v1/bundle')).body.digest).toBe(before.digest);
+  });
+});

@@ -34,7 +34,8 @@ function putAll(): void {
   put('root.key', KEY);
   put('redis.url', 'redis://127.0.0.1:6379');
   for (const name of ['tls.pem', 'tls.key', 'trust.json', 'one.password']) put(name);
-  for (const name of ['keys', 'bundle']) mkdirSync(join(dir, name));
+  for (const name of ['keys', 'bundle', 'bundle/policies']) mkdirSync(join(dir, name));
+  put('bundle/policies/agents.cedar', '');
 }
 
 describe('the files that a configuration names', () => {
@@ -54,6 +55,16 @@ describe('the files that a configuration names', () => {
       'listen.tls.key_file',
       'redis.url_file',
       'root_key_file',
+    ]);
+  });
+
+  it('a folder without a policy is no bundle, whatever else is in it', async () => {
+    putAll();
+    rmSync(join(dir, 'bundle/policies'), { recursive: true });
+    mkdirSync(join(dir, 'bundle/agents'));
+    put('bundle/agents/a.yaml');
+    expect(await fileProblems(config())).toEqual([
+      expect.stringMatching(/^bundle\.dir: .*bundle.* holds no policy \(policies\/\*\.cedar\)/),
     ]);
   });
 
