@@ -31,6 +31,15 @@ const BODY_BYTES_MAX = 8 * 1024 * 1024;
 /** An operator token this close to its end is not used any more. */
 const OPERATOR_TOKEN_LEFT_MS_MIN = 20_000;
 
+/** What TLS says of a certificate whose CA it does not know. */
+const UNTRUSTED = new Set([
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+]);
+
 /** One broker and one identity: how a call is authenticated, sent, answered and refused. */
 export class BrokerConnection {
   readonly prover = new DpopProver();
@@ -145,6 +154,9 @@ export class BrokerConnection {
         code: 'unavailable',
         status: 0,
         message: `No answer from ${this.options.url}: ${reasonOf(error)}.`,
+        ...(UNTRUSTED.has(reasonOf(error)) && {
+          hint: 'Its certificate is from no CA that is trusted here: set MAYFLY_CA_FILE (in a program: ca) to that CA, such as bundle.pem.',
+        }),
         cause: error,
       });
     }

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { CertificateIdentity, ClientIdentity } from './identity.js';
 import { InvalidRequest } from './mayfly-error.js';
-import { namedFile } from './named-file.js';
+import { jwtFile, namedFile, pemFile } from './named-file.js';
 
 /** What the environment says about the broker and about who we are (see `Mayfly.fromEnv`). */
 export function environmentOptions(environment: NodeJS.ProcessEnv): {
@@ -14,13 +14,13 @@ export function environmentOptions(environment: NodeJS.ProcessEnv): {
   const svidFile = environment['MAYFLY_JWT_SVID_FILE'];
   const caFile = environment['MAYFLY_CA_FILE'];
   const issuer = environment['MAYFLY_ISSUER'];
+  const certificate = certificateOf(environment);
   const identity: ClientIdentity | undefined =
-    certificateOf(environment) ??
-    (svidFile
-      ? { bearer: async () => namedFile('MAYFLY_JWT_SVID_FILE', svidFile).toString('utf8').trim() }
-      : undefined);
+    certificate ?? (svidFile ? { bearer: async () => jwtFile('MAYFLY_JWT_SVID_FILE', svidFile) } : undefined);
+  const url = environment['MAYFLY_ADDR'] ?? developmentAddress(environment['MAYFLY_DATA'] ?? '.data');
+  if (certificate) checkCertificateAddress(url);
   return {
-    url: environment['MAYFLY_ADDR'] ?? developmentAddress(environment['MAYFLY_DATA'] ?? '.data'),
+    url,
     ...(issuer === undefined ? {} : { issuer }),
     ...(identity === undefined ? {} : { identity }),
     ...(caFile ? { ca: namedFile('MAYFLY_CA_FILE', caFile) } : {}),
@@ -37,14 +37,24 @@ export function certificateOf(environment: NodeJS.ProcessEnv): CertificateIdenti
       `${set} is set and ${missing} is not: a certificate is shown with its key, so set both or none.`,
     );
   }
+  const readCertificate = pemFile('MAYFLY_CERT_FILE', certFile, 'certificate');
+  const readKey = pemFile('MAYFLY_KEY_FILE', keyFile, 'private key');
   return {
     get cert() {
-      return namedFile('MAYFLY_CERT_FILE', certFile).toString('utf8');
+      return readCertificate();
     },
     get key() {
-      return namedFile('MAYFLY_KEY_FILE', keyFile).toString('utf8');
+      return readKey();
     },
   };
+}
+
+/** TLS shows a certificate; without TLS the caller would be nobody, and be told of a missing identity. */
+export function checkCertificateAddress(url: string): void {
+  if (!url.startsWith('http:')) return;
+  throw misconfigured(
+    `MAYFLY_CERT_FILE: a certificate needs an https address, and ${url} is none: set MAYFLY_ADDR to the mTLS address, such as mtls_url of runtime.json.`,
+  );
 }
 
 /** Where `mayfly dev` is up, as it wrote it down. */

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { certificateOf } from '../../client/environment.js';
+import { certificateOf, checkCertificateAddress } from '../../client/environment.js';
 import { type CertificateIdentity, type ClientIdentity, Mayfly } from '../../client/mayfly.js';
-import { namedFile } from '../../client/named-file.js';
+import { jwtFile, namedFile } from '../../client/named-file.js';
 import { UsageError } from './output.js';
 
 export interface ConnectionFlags {
@@ -44,7 +44,8 @@ export async function connect(flags: ConnectionFlags): Promise<Connection> {
   }
   checkAddress(process.env['MAYFLY_ADDR']);
   const issuer = process.env['MAYFLY_ISSUER'] ?? (process.env['MAYFLY_ADDR'] ? url : runtime?.issuer) ?? url;
-  const identity = fileIdentity() ?? (await developmentIdentity(flags.as ?? 'operator-1'));
+  checkOneIdentity(flags.as);
+  const identity = fileIdentity(url) ?? (await developmentIdentity(flags.as ?? 'operator-1'));
   const ca = process.env['MAYFLY_CA_FILE'];
   return {
     mayfly: new Mayfly({ url, issuer, identity, ...(ca !== undefined && { ca: namedFile('MAYFLY_CA_FILE', ca) }) }),
@@ -66,14 +67,26 @@ async function developmentIdentity(as: string): Promise<ClientIdentity> {
   return devIdentity(as, dataDir());
 }
 
-function fileIdentity(): ClientIdentity | undefined {
+const IDENTITY_FILES = ['MAYFLY_JWT_SVID_FILE', 'MAYFLY_PERSON_TOKEN_FILE', 'MAYFLY_CERT_FILE', 'MAYFLY_KEY_FILE'];
+
+/** Nobody acts as somebody else than the command line says. */
+function checkOneIdentity(as: string | undefined): void {
+  const set = IDENTITY_FILES.filter((variable) => process.env[variable]);
+  if (as === undefined || set.length === 0) return;
+  throw new UsageError(
+    `Nothing was done: --as ${as} is one identity and ${set.join(', ')} another: leave --as out, or unset ${set.join(' and ')}.`,
+  );
+}
+
+function fileIdentity(url: string): ClientIdentity | undefined {
   const { MAYFLY_JWT_SVID_FILE: jwt, MAYFLY_PERSON_TOKEN_FILE: person } = process.env;
   const certificate = certificateOf(process.env);
-  const textOf = (variable: string, path: string) => namedFile(variable, path).toString('utf8').trim();
-  if (jwt) return { bearer: async () => textOf('MAYFLY_JWT_SVID_FILE', jwt) };
-  if (person) return { person: async () => textOf('MAYFLY_PERSON_TOKEN_FILE', person) };
+  if (jwt) return { bearer: async () => jwtFile('MAYFLY_JWT_SVID_FILE', jwt) };
+  if (person) return { person: async () => jwtFile('MAYFLY_PERSON_TOKEN_FILE', person) };
+  if (!certificate) return undefined;
+  checkCertificateAddress(url);
   // Read again at each connection; a file that is not there is said now, as what it is.
-  return certificate && tried(certificate);
+  return tried(certificate);
 }
 
 function tried(certificate: CertificateIdentity): CertificateIdentity {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { environmentOptions } from '../../../src/client/environment.js';
 import { Mayfly } from '../../../src/client/mayfly.js';
 import { InvalidRequest } from '../../../src/client/mayfly-error.js';
+import { openDevTrustDomain } from '../../../src/main/dev/trust-domain.js';
 
 let dir: string;
 
@@ -38,26 +39,48 @@ it.each(['', '{}', '{"url":5}', 'null'])(
 );
 
 it('a JWT-SVID is read from its file each time, without the line end', async () => {
-  const path = file('svid', 'one\n');
+  const path = file('svid', 'an.svid.one\n');
   const { identity } = environmentOptions({ MAYFLY_ADDR: 'x', MAYFLY_JWT_SVID_FILE: path });
   const bearer = () => (identity as { bearer(audience: string): Promise<string> }).bearer('a');
-  expect(await bearer()).toBe('one');
-  file('svid', 'two\n');
-  expect(await bearer()).toBe('two');
+  expect(await bearer()).toBe('an.svid.one');
+  file('svid', 'an.svid.two\n');
+  expect(await bearer()).toBe('an.svid.two');
 });
 
-it('a certificate is read from its files each time, and wins over a JWT-SVID', () => {
+async function x509Svid(): Promise<{ certificatePem: string; keyPem: string }> {
+  return (await openDevTrustDomain(dir)).x509Svid({ path: '/agent/x', ttlSeconds: 60 });
+}
+
+it('a certificate is read from its files each time, and wins over a JWT-SVID', async () => {
+  const [one, two] = [await x509Svid(), await x509Svid()];
   const environment = {
     MAYFLY_ADDR: 'x',
-    MAYFLY_CERT_FILE: file('cert', 'one'),
-    MAYFLY_KEY_FILE: file('key', 'k'),
+    MAYFLY_CERT_FILE: file('cert', one.certificatePem),
+    MAYFLY_KEY_FILE: file('key', one.keyPem),
     MAYFLY_JWT_SVID_FILE: file('svid', 's'),
   };
   const identity = environmentOptions(environment).identity as { cert: string; key: string };
-  expect([identity.cert, identity.key]).toEqual(['one', 'k']);
-  file('cert', 'two');
-  expect(identity.cert).toBe('two');
+  expect([identity.cert, identity.key]).toEqual([one.certificatePem, one.keyPem]);
+  file('cert', two.certificatePem);
+  expect(identity.cert).toBe(two.certificatePem);
+  file('cert', 'half of one');
+  expect(() => identity.cert).toThrow(/MAYFLY_CERT_FILE: .*cert is not a certificate in PEM/);
 });
+
+it('a certificate needs an address with TLS, and the start says so', () => {
+  const read = () => environmentOptions({ MAYFLY_ADDR: 'http://x', MAYFLY_CERT_FILE: 'c', MAYFLY_KEY_FILE: 'k' });
+  expect(read).toThrow(InvalidRequest);
+  expect(read).toThrow(/needs an https address.*MAYFLY_ADDR/);
+});
+
+it.each(['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'SELF_SIGNED_CERT_IN_CHAIN'])(
+  'a broker whose CA is not known here, %s, is told with the variable that names one',
+  async (code) => {
+    const fetch = () => Promise.reject(Object.assign(new Error('no'), { code }));
+    const call = Mayfly.fromEnv({ MAYFLY_ADDR: 'https://x' }, { fetch }).leases.list();
+    await expect(call).rejects.toMatchObject({ code: 'unavailable', hint: expect.stringContaining('MAYFLY_CA_FILE') });
+  },
+);
 
 it.each([
   ['a certificate without its key', { MAYFLY_CERT_FILE: 'c' }],
@@ -71,17 +94,16 @@ it.each([
 
 describe('a file that is not there is told with its variable, its path and what to do', () => {
   const NEVER = '/nothing/is/here';
-  const present = () => file('present', 'p');
   const call = async (environment: NodeJS.ProcessEnv) =>
     Mayfly.fromEnv({ MAYFLY_ADDR: 'https://127.0.0.1:1', ...environment }).leases.list();
 
   it.each([
     ['MAYFLY_CA_FILE', () => ({})],
     ['MAYFLY_JWT_SVID_FILE', () => ({})],
-    ['MAYFLY_CERT_FILE', () => ({ MAYFLY_KEY_FILE: present() })],
-    ['MAYFLY_KEY_FILE', () => ({ MAYFLY_CERT_FILE: present() })],
+    ['MAYFLY_CERT_FILE', () => ({ MAYFLY_KEY_FILE: NEVER })],
+    ['MAYFLY_KEY_FILE', async () => ({ MAYFLY_CERT_FILE: file('cert', (await x509Svid()).certificatePem) })],
   ])('%s', async (variable, others) => {
-    await expect(call({ ...others(), [variable]: NEVER })).rejects.toMatchObject({
+    await expect(call({ ...(await others()), [variable]: NEVER })).rejects.toMatchObject({
       name: 'InvalidRequest',
       message: `${variable}: ${NEVER} cannot be read (ENOENT).`,
       hint: expect.stringContaining(`Set ${variable} to a file`),

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { jest } from '@jest/globals';
 import { run } from '../../../../src/main/cli/program.js';
+import { openDevTrustDomain } from '../../../../src/main/dev/trust-domain.js';
 
 export interface Asked {
   method: string;
@@ -48,11 +49,25 @@ export class AtBroker {
     });
     const at = new AtBroker(server);
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    const svidFile = join(at.#folder, 'svid');
-    writeFileSync(svidFile, 'an.svid.x');
     process.env['MAYFLY_ADDR'] = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    process.env['MAYFLY_JWT_SVID_FILE'] = svidFile;
+    process.env['MAYFLY_JWT_SVID_FILE'] = at.file('svid', 'an.svid.x');
     return at;
+  }
+
+  file(name: string, text: string): string {
+    const path = join(this.#folder, name);
+    writeFileSync(path, text);
+    return path;
+  }
+
+  /** From here on the workload has an X.509-SVID, and an address with TLS where nobody answers. */
+  async showCertificate(): Promise<void> {
+    const trustDomain = await openDevTrustDomain(this.#folder);
+    const { certificatePem, keyPem } = await trustDomain.x509Svid({ path: '/agent/x', ttlSeconds: 60 });
+    delete process.env['MAYFLY_JWT_SVID_FILE'];
+    process.env['MAYFLY_CERT_FILE'] = this.file('svid.pem', certificatePem);
+    process.env['MAYFLY_KEY_FILE'] = this.file('key.pem', keyPem);
+    process.env['MAYFLY_ADDR'] = 'https://127.0.0.1:1';
   }
 
   async close(): Promise<void> {

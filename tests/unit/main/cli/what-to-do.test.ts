@@ -15,6 +15,7 @@ const SECRET = {
 };
 const GET = ['secret', 'get', 'orders-db', '--task', 'tsk_a_1'];
 const NEVER = '/nothing/is/here';
+const IDENTITY_FILES = ['MAYFLY_JWT_SVID_FILE', 'MAYFLY_PERSON_TOKEN_FILE', 'MAYFLY_CERT_FILE', 'MAYFLY_KEY_FILE'];
 
 describe('the command line says what to do', () => {
   let at: AtBroker;
@@ -40,11 +41,7 @@ describe('the command line says what to do', () => {
     'MAYFLY_CERT_FILE',
     'MAYFLY_KEY_FILE',
   ])('a file that is not there is shown with its variable, %s', async (variable) => {
-    const present = process.env['MAYFLY_JWT_SVID_FILE'] as string;
-    if (variable !== 'MAYFLY_CA_FILE') delete process.env['MAYFLY_JWT_SVID_FILE'];
-    process.env['MAYFLY_CERT_FILE'] = present;
-    process.env['MAYFLY_KEY_FILE'] = present;
-    process.env['MAYFLY_ADDR'] = (process.env['MAYFLY_ADDR'] as string).replace('http:', 'https:');
+    await at.showCertificate();
     process.env[variable] = NEVER;
     const { code, err } = await at.mayfly('task', 'ls');
     expect([code, err]).toEqual([1, expect.stringContaining(`${variable}: ${NEVER} cannot be read (ENOENT)`)]);
@@ -59,6 +56,43 @@ describe('the command line says what to do', () => {
     expect([code, err]).toEqual([1, expect.stringContaining(`${set} is set and ${missing} is not`)]);
     expect(at.asked).toEqual([]);
   });
+
+  it.each(IDENTITY_FILES)('--as beside %s is refused with both: whoever acts is who was named', async (variable) => {
+    const file = process.env['MAYFLY_JWT_SVID_FILE'] as string;
+    delete process.env['MAYFLY_JWT_SVID_FILE'];
+    process.env[variable] = file;
+    const { code, err } = await at.mayfly('task', 'start', '--as', '/agent/refunds');
+    expect([code, err]).toEqual([1, expect.stringContaining(`--as /agent/refunds is one identity and ${variable}`)]);
+    expect(at.asked).toEqual([]);
+  });
+
+  it('a certificate for an address without TLS is told with the address it needs', async () => {
+    const address = process.env['MAYFLY_ADDR'];
+    await at.showCertificate();
+    process.env['MAYFLY_ADDR'] = address;
+    const { code, err } = await at.mayfly('task', 'ls');
+    expect([code, err]).toEqual([1, expect.stringMatching(/needs an https address.*MAYFLY_ADDR.*mtls_url/)]);
+    expect(at.asked).toEqual([]);
+  });
+
+  it.each(
+    IDENTITY_FILES.flatMap((variable): [string, string, string][] => [
+      [variable, 'is empty', '\n'],
+      [variable, 'is not a', '# hunter2: a page\n\nof words'],
+    ]),
+  )(
+    '%s: a file that %s identity is told as such, and not as a broker that does not answer',
+    async (variable, said, text) => {
+      if (/CERT|KEY/.test(variable)) await at.showCertificate();
+      else delete process.env['MAYFLY_JWT_SVID_FILE'];
+      const path = at.file('wrong', text);
+      process.env[variable] = path;
+      const { code, err } = await at.mayfly('task', 'ls');
+      expect([code, err]).toEqual([1, expect.stringContaining(`${variable}: ${path} ${said}`)]);
+      expect(err).not.toContain('hunter2');
+      expect(at.asked).toEqual([]);
+    },
+  );
 
   it('a configuration that is not there', async () => {
     const { code, err } = await at.mayfly('config', 'check', NEVER);
