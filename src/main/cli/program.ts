@@ -4,6 +4,7 @@ import { backendCommand } from './backend.js';
 import { bundleCommand, policyCommand } from './bundle.js';
 import { configCommand } from './config.js';
 import { devCommand } from './dev.js';
+import { checkIds } from './empty-id.js';
 import { svidCommand } from './identity.js';
 import { keyCommand } from './key.js';
 import { leaseCommand } from './lease.js';
@@ -21,7 +22,8 @@ export function program(): Command {
   const mayfly = new Command('mayfly')
     .description('Short-lived tokens for AI agents, one task each, dead the moment the task ends.')
     .version(ownVersion())
-    .showHelpAfterError('(mayfly --help says how)');
+    .showHelpAfterError('(mayfly --help says how)')
+    .hook('preAction', (_, command) => checkIds(command));
   common(mayfly);
   const dev = devCommand().addCommand(svidCommand());
   const commands = [

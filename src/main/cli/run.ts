@@ -9,7 +9,9 @@ import { HandOver, readTarget, type Target } from './hand-over.js';
 import { LeftBehind } from './left-behind.js';
 import { pairsOf, secondsOf } from './option-values.js';
 import { type OutputFlags, report, say, UsageError } from './output.js';
+import { explained } from './secret.js';
 import { sayShorterTask } from './shorter.js';
+import { toldOfType } from './untyped.js';
 
 interface RunFlags extends OutputFlags {
   as?: string;
@@ -66,7 +68,10 @@ async function runIn(mayfly: Mayfly, words: string[], flags: RunFlags, targets: 
   try {
     for (const name of new Set(targets.map(({ secret }) => secret))) {
       const ttlSeconds = isOurs ? undefined : secondsOf(flags.leaseTtl, 'lease-ttl');
-      const secret = await task.secret(name, ttlSeconds === undefined ? {} : { ttlSeconds });
+      const secret = await task.secret(name, ttlSeconds === undefined ? {} : { ttlSeconds }).catch((error: unknown) => {
+        say(`The secret ${name} was not given, and nothing was run.`);
+        return explained(mayfly, name, error);
+      });
       secrets.push(secret);
       if (!secret.reply.renewable) say(`${name} cannot be renewed; it lives for ${secret.reply.lease_duration} s.`);
       for (const target of targets.filter((one) => one.secret === name)) handOver.put(target, secret.expose());
@@ -81,14 +86,16 @@ async function runIn(mayfly: Mayfly, words: string[], flags: RunFlags, targets: 
 
 function open(mayfly: Mayfly, words: string[], flags: RunFlags): Promise<Task> {
   if (flags.type === undefined && flags.param) throw new UsageError('--param: parameters belong to a --type.');
-  return mayfly.task({
-    ...(flags.type !== undefined && { type: flags.type, params: pairsOf(flags.param, 'param') }),
-    purpose: flags.purpose ?? `run ${words[0]}`,
-    ...(flags.agent && { agents: flags.agent }),
-    ...(flags.ttl !== undefined && { ttl: flags.ttl }),
-    heartbeatSeconds: secondsOf(flags.heartbeat, 'heartbeat'),
-    onSilence: 'end',
-  });
+  return mayfly
+    .task({
+      ...(flags.type !== undefined && { type: flags.type, params: pairsOf(flags.param, 'param') }),
+      purpose: flags.purpose ?? `run ${words[0]}`,
+      ...(flags.agent && { agents: flags.agent }),
+      ...(flags.ttl !== undefined && { ttl: flags.ttl }),
+      heartbeatSeconds: secondsOf(flags.heartbeat, 'heartbeat'),
+      onSilence: 'end',
+    })
+    .catch((error: unknown) => toldOfType(mayfly, flags.type, error));
 }
 
 /** The command's own status, or why it was stopped: its task or one of its secrets is dead. */

@@ -25,7 +25,7 @@ const FIELDS = [
 const LISTED_MAX = 200;
 
 /** A refusal as it is, after what the secrets that this caller may list tell about it: a name that is near, or a backend that is not open. */
-async function explained(mayfly: Mayfly, name: string, error: unknown): Promise<never> {
+export async function explained(mayfly: Mayfly, name: string, error: unknown): Promise<never> {
   if (error instanceof NotFound || error instanceof Unavailable) {
     try {
       const { items } = await mayfly.secrets.list({ limit: LISTED_MAX });

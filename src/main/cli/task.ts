@@ -5,6 +5,7 @@ import { collect, connect } from './connection.js';
 import { limitOf, pairsOf, secondsOf } from './option-values.js';
 import { checkField, type OutputFlags, type Row, say, show } from './output.js';
 import { sayShorterTask } from './shorter.js';
+import { toldOfType } from './untyped.js';
 
 type Flags = OutputFlags & { as?: string };
 
@@ -138,18 +139,20 @@ async function start(_: unknown, command: Command): Promise<void> {
   const scope = { ...(flags.tool && { tools: flags.tool }), ...(flags.resource && { resources: flags.resource }) };
   const params = pairsOf(flags.param, 'param');
   const ttlSeconds = flags.ttl === undefined ? undefined : secondsOf(flags.ttl, 'ttl');
-  const task = await mayfly.tasks.start({
-    ...(flags.type !== undefined && { type: flags.type }),
-    params,
-    purpose: flags.purpose ?? [flags.type ?? 'by hand', ...(flags.param ?? [])].join(' '),
-    ...(flags.ref !== undefined && { ref: flags.ref }),
-    agents: flags.agent ?? [],
-    ...(Object.keys(scope).length > 0 && { scope }),
-    context: pairsOf(flags.context, 'context'),
-    ...(ttlSeconds !== undefined && { ttl_seconds: ttlSeconds }),
-    ...(flags.heartbeat !== undefined && { heartbeat_seconds: secondsOf(flags.heartbeat, 'heartbeat') }),
-    ...(flags.parent !== undefined && { parent: flags.parent }),
-  });
+  const task = await mayfly.tasks
+    .start({
+      ...(flags.type !== undefined && { type: flags.type }),
+      params,
+      purpose: flags.purpose ?? [flags.type ?? 'by hand', ...(flags.param ?? [])].join(' '),
+      ...(flags.ref !== undefined && { ref: flags.ref }),
+      agents: flags.agent ?? [],
+      ...(Object.keys(scope).length > 0 && { scope }),
+      context: pairsOf(flags.context, 'context'),
+      ...(ttlSeconds !== undefined && { ttl_seconds: ttlSeconds }),
+      ...(flags.heartbeat !== undefined && { heartbeat_seconds: secondsOf(flags.heartbeat, 'heartbeat') }),
+      ...(flags.parent !== undefined && { parent: flags.parent }),
+    })
+    .catch((error: unknown) => toldOfType(mayfly, flags.type, error));
   sayShorterTask({ createdAtMs: Date.parse(task.created_at), deadlineMs: Date.parse(task.deadline) }, flags.ttl);
   shown(task as unknown as Row, flags, `The task was opened: ${task.id}`);
 }

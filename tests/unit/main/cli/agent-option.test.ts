@@ -22,6 +22,17 @@ describe('an agent in short, /agent/refunds, is the same agent as in full', () =
     expect(at.asked.at(-1)?.body['agents']).toEqual([REFUNDS, 'spiffe://other.example/x']);
   });
 
+  it('and without its slash it is none: the value is shown with what may be meant', async () => {
+    for (const words of [['task', 'start'], ['audit']]) {
+      const { code, err } = await at.mayfly(...words, '--agent', 'agent/refunds');
+      expect([code, err]).toEqual([
+        1,
+        expect.stringMatching(/--agent: agent\/refunds .*did you mean \/agent\/refunds\?/),
+      ]);
+    }
+    expect(at.asked).toEqual([]);
+  });
+
   it('where something is stopped', async () => {
     at.answer = () => ({ status: 403, body: { code: 'denied', detail: 'no' } });
     await at.mayfly('stop', 'agent=/agent/refunds', '--reason', 'x', '--yes');

@@ -1,6 +1,7 @@
 import { jest } from '@jest/globals';
 import { TokenRefusal } from '../../../../src/client/token-refusal.js';
 import { report } from '../../../../src/main/cli/output.js';
+import { readBundle } from '../../../../src/main/read-bundle.js';
 import { AtBroker } from './at-broker.js';
 
 /* What somebody new gets wrong, and what the command line says to that: by name, and before anything is done. */
@@ -153,6 +154,65 @@ describe('the command line says what to do', () => {
     expect([code, err]).toEqual([2, expect.stringContaining('did you mean orders-db?')]);
     at.answer = () => ({ status: 404, body: { code: 'not_found', detail: 'There is no such secret.' } });
     expect((await at.mayfly('secret', 'get', 'order-db', '--task', 'tsk_a_1')).err).not.toContain('did you mean');
+  });
+
+  it('a secret that a command was to run with is named when it is not given, with the one that may be meant', async () => {
+    at.answer = ({ url }) => {
+      if (url.pathname === '/v1/secrets')
+        return { body: { items: [{ name: 'orders-db', backend: 'pg', open: true }] } };
+      if (url.pathname.startsWith('/v1/secrets/')) return { status: 404, body: { code: 'not_found', detail: 'No.' } };
+      return {
+        body: { id: 'tsk_a_1', state: 'active', created_at: '2130-01-01T00:00:00Z', deadline: '2130-01-01T01:00:00Z' },
+      };
+    };
+    const { code, err } = await at.mayfly('run', '--secret', 'order-db=DB', '--', process.execPath, '-e', '');
+    expect(code).toBe(2);
+    expect(err).toMatch(/The secret order-db was not given[\s\S]*did you mean orders-db\?/);
+  });
+
+  it.each([
+    ['task', 'start'],
+    ['run', '--', process.execPath, '-e', ''],
+  ])(
+    'a task without a type that is denied is told with --type and, where they may be seen, the types: %s',
+    async (...words) => {
+      const denied = { status: 403, body: { code: 'denied', detail: 'no' } };
+      const files = await readBundle('config');
+      at.answer = ({ url }) => (url.pathname === '/v1/bundle' ? { body: { files } } : denied);
+      const { code, err } = await at.mayfly(...words);
+      expect([code, err]).toEqual([3, expect.stringMatching(/No --type was given.*there are: refund, research\./)]);
+      at.answer = () => denied;
+      expect((await at.mayfly(...words)).err).toMatch(/No --type was given.*without one\./);
+      expect((await at.mayfly('task', 'start', '--type', 'refund')).err).not.toContain('--type');
+    },
+  );
+
+  it.each([
+    ['<task>', ['task', 'complete', '']],
+    ['<task>', ['task', 'context', '', 'risk=high']],
+    ['<lock>', ['lock', 'lift', '']],
+    ['<name>', ['secret', 'get', '', '--task', 'tsk_a_1']],
+    ['--task', ['token', '--task', '', '--resource', 'https://orders.example']],
+    ['--task', ['run', '--task', '', '--', 'true']],
+    ['--task', ['lease', 'ls', '--task', '']],
+    ['--parent', ['task', 'start', '--parent', '']],
+    ['--agent', ['task', 'start', '--agent', '']],
+    ['--as', ['--as', '', 'task', 'ls']],
+  ])('an id that is empty is told by its place, %s, before anything is asked: %j', async (shown, words) => {
+    const { code, err } = await at.mayfly(...words);
+    expect([code, err]).toEqual([1, `Error: Nothing was done: ${shown} is empty.\n`]);
+    expect(at.asked).toEqual([]);
+  });
+
+  it('a word of the command to run may be empty', async () => {
+    const task = {
+      id: 'tsk_a_1',
+      state: 'active',
+      created_at: '2130-01-01T00:00:00Z',
+      deadline: '2130-01-01T01:00:00Z',
+    };
+    at.answer = () => ({ body: task });
+    expect((await at.mayfly('run', '--', process.execPath, '-e', '', '')).code).toBe(0);
   });
 
   it('a secret that cannot be had now is told with its backend, and when to try again', async () => {
