@@ -1,4 +1,4 @@
-import { createHmac, timingSafeEqual } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto';
 import { BrokerError } from './errors.js';
 
 /** What a cursor is good for: going on in one list, with the same filters, by whoever was given it. */
@@ -8,29 +8,46 @@ export interface ListAsked {
   filter: Readonly<Record<string, unknown>>;
 }
 
-/** 128 bits: nobody guesses one. */
-const MAC_CHARACTERS = 22;
+const CIPHER = 'aes-256-gcm';
+const NONCE_BYTES = 12;
+const TAG_BYTES = 16;
 
-/** The place at which a page ended, as its caller gets it; every broker of the cell knows it again. */
+/**
+ * The place at which a page ended, as its caller gets it; every broker of the cell knows it again. Sealed: a place may be that of a thing which the
+ * caller may not see.
+ */
 export function writeCursor(cellKey: Uint8Array, asked: ListAsked, place: string): string {
-  return `${macOf(cellKey, asked, place)}${place}`;
+  const nonce = randomBytes(NONCE_BYTES);
+  const cipher = createCipheriv(CIPHER, keyOf(cellKey), nonce).setAAD(textOf(asked));
+  const sealed = Buffer.concat([cipher.update(place, 'utf8'), cipher.final()]);
+  return Buffer.concat([nonce, cipher.getAuthTag(), sealed]).toString('base64url');
 }
 
 /** Throws `invalid_request` for what no page of this list, asked like this, ended with. */
 export function readCursor(cellKey: Uint8Array, asked: ListAsked, cursor: string): string {
-  const place = cursor.slice(MAC_CHARACTERS);
-  const given = Buffer.from(cursor.slice(0, MAC_CHARACTERS));
-  const expected = Buffer.from(macOf(cellKey, asked, place));
-  if (given.length !== expected.length || !timingSafeEqual(given, expected)) throw strangeCursor();
-  return place;
+  const bytes = Buffer.from(cursor, 'base64url');
+  const nonce = bytes.subarray(0, NONCE_BYTES);
+  const tag = bytes.subarray(NONCE_BYTES, NONCE_BYTES + TAG_BYTES);
+  // One spelling: what is no base64url is skipped without a word.
+  if (tag.length < TAG_BYTES || bytes.toString('base64url') !== cursor) throw strangeCursor();
+  try {
+    const options = { authTagLength: TAG_BYTES };
+    const decipher = createDecipheriv(CIPHER, keyOf(cellKey), nonce, options).setAAD(textOf(asked)).setAuthTag(tag);
+    return decipher.update(bytes.subarray(NONCE_BYTES + TAG_BYTES), undefined, 'utf8') + decipher.final('utf8');
+  } catch {
+    throw strangeCursor();
+  }
 }
 
-function macOf(cellKey: Uint8Array, { list, caller, filter }: ListAsked, place: string): string {
+function keyOf(cellKey: Uint8Array): Buffer {
+  return createHmac('sha256', cellKey).update('cursor').digest();
+}
+
+function textOf({ list, caller, filter }: ListAsked): Buffer {
   const filters = Object.entries(filter)
     .filter(([, value]) => value !== undefined)
     .sort(([a], [b]) => (a < b ? -1 : 1));
-  const text = JSON.stringify([list, caller, filters, place]);
-  return createHmac('sha256', cellKey).update(`cursor\0${text}`).digest('base64url').slice(0, MAC_CHARACTERS);
+  return Buffer.from(JSON.stringify([list, caller, filters]));
 }
 
 /** A cursor that no page of this list ended with: going on from somewhere else would repeat or skip without a word. */

@@ -102,7 +102,15 @@ export function taskLifeMs(cell: Cell, task: { deadlineMs: number }, nowMs: numb
   return Math.max(task.deadlineMs - nowMs, 0) + cell.limits.retentionMs;
 }
 
-/** Where a token lease is: the key of its second, its field. */
+/**
+ * Whether a lease's id is one of this cell. The place of a token is made of what is behind the cell's name: under another name it would be found as
+ * well, and whatever was done to it would be done, and told, under that name.
+ */
+export function isOwnLease({ keys }: Pick<Cell, 'keys'>, leaseId: string): boolean {
+  return leaseId.startsWith(`lse_${keys.cell}_`);
+}
+
+/** Where a token lease of this cell is: the key of its second, its field. */
 export function tokenPlace(cell: Cell, leaseId: string): [key: string, field: string] {
   return [cell.keys.tokensAt(secondOf(leaseId)), fieldOf(leaseId)];
 }

@@ -1,7 +1,7 @@
 import type { LeaseRecord } from '../core/lease.js';
 import { positionOf } from '../core/position.js';
 import type { TaskRecord } from '../core/task.js';
-import { type Cell, locksOf, pathOf, tokenPlace } from './cell.js';
+import { type Cell, isOwnLease, locksOf, pathOf, tokenPlace } from './cell.js';
 import { type LeaseReply, readLeases } from './read.js';
 import { unavailable } from './redis.js';
 import type { Ledger, Reading } from './stores.js';
@@ -99,7 +99,7 @@ async function lookTogether(cell: Cell, together: Together): Promise<void> {
   const { all } = together;
   try {
     const taskIds = [...new Set(all.flatMap((asked) => asked.taskIds))];
-    const leaseIds = [...new Set(all.flatMap((asked) => asked.leaseIds))];
+    const leaseIds = [...new Set(all.flatMap((asked) => asked.leaseIds))].filter((id) => isOwnLease(cell, id));
     const nowMs = Math.max(...all.map((asked) => asked.nowMs));
     const held = taskIds.map((id) => cell.tasks.held(id));
     const reply = await runReadTask(cell, { taskIds, held, leaseIds, nowMs });

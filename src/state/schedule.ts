@@ -91,6 +91,7 @@ export class RedisSchedule implements Schedule {
   readonly #queues = new Map<string, Queue>();
   readonly #outboxes = new Map<string, Outbox<Job>>();
   readonly #running = new Set<string>();
+  readonly #again = new Set<string>();
   #consumer: RedisClient | undefined;
   readonly #lanes = new Map<string, Lane>();
   #handle: Handle | undefined;
@@ -257,14 +258,22 @@ export class RedisSchedule implements Schedule {
     if (!this.#stopped) this.#employ(lane);
   }
 
-  /** Once per id at a time in this process. What throws stays due: the sweeper comes for it when its claim is over. */
+  /**
+   * Once per id at a time in this process; what is asked for meanwhile may know more, and is done after it. What throws stays due: the sweeper comes
+   * for it when its claim is over.
+   */
   async #run(job: Job): Promise<void> {
     const key = dueMember(job);
-    if (!this.#handle || this.#running.has(key)) return;
-    this.#running.add(key);
     const handle = this.#handle;
+    if (!handle) return;
+    if (this.#running.has(key)) {
+      this.#again.add(key);
+      return;
+    }
+    this.#running.add(key);
     try {
-      await this.#try(job.name, job.id, () => handle(job));
+      do await this.#try(job.name, job.id, () => handle(job));
+      while (this.#again.delete(key) && !this.#stopped);
     } finally {
       this.#running.delete(key);
     }

@@ -50,6 +50,27 @@ describe.each(STORE_NAMES)('looks asked for in one turn on %s', (name) => {
     expect(again?.tasks).toHaveLength(1);
   });
 
+  it('a lease is there under its own id alone, whatever stands before the part that says where it is', async () => {
+    const [task] = (await openTasks(1)) as [TaskRecord];
+    const lease = await world.tokenFor(task);
+    expect((await world.ledger.commitLease(commitOf(world, lease))).outcome).toBe('committed');
+    const tail = lease.id.slice(-26);
+    for (const alias of [`lse_b_${tail}`, `lse_${tail}`, `tsk_a_${tail}`, `x${lease.id}`, tail]) {
+      expect(await world.views.lease(alias)).toBeUndefined();
+      expect(await world.views.leaseWithAbove(alias)).toBeUndefined();
+      expect(await ask(task.id, [alias])).toBeUndefined();
+      const { revoked } = await world.ledger.revokeLeases({
+        leaseIds: [alias],
+        reason: 'given back',
+        announce: true,
+        nowMs: world.clock.now(),
+        audit: world.audit('leases.revoked'),
+      });
+      expect(revoked).toEqual([]);
+    }
+    expect((await world.views.lease(lease.id))?.state).toBe('active');
+  });
+
   it('more than one script takes, all of them are answered', async () => {
     const tasks = await openTasks(3);
     const readings = await Promise.all(Array.from({ length: 150 }, (_, at) => ask((tasks[at % 3] as TaskRecord).id)));

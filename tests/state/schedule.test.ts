@@ -233,6 +233,24 @@ describe.each(STORE_NAMES)('the schedule on %s', (name) => {
     expect(most).toBe(1);
   });
 
+  it('what is asked for while the same work is under way is done after it, not when its claim is over', async () => {
+    let begun = 0;
+    let finish = () => {};
+    const gate = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    await world.schedule.start(async () => {
+      begun += 1;
+      await gate;
+    });
+    world.schedule.add({ name: 'drain-task', id: 'one' });
+    await until('the first is under way', () => begun === 1);
+    for (const id of ['one', 'one', 'two']) world.schedule.add({ name: 'drain-task', id });
+    await until('the other one is under way', () => begun === 2);
+    finish();
+    await until('the first was done again', () => begun === 3);
+  });
+
   it('two brokers that sweep take each due thing once', async () => {
     const cell = (await endedTask()).id.split('_')[1] as string;
     for (let at = 0; at < 20; at++) await endedTask();

@@ -1,3 +1,4 @@
+import { Redis } from 'ioredis';
 import { newId } from '../../src/core/ids.js';
 import { isBefore } from '../../src/core/position.js';
 import { STORE_NAMES, STORES, type Store } from './servers.js';
@@ -330,4 +331,32 @@ describe.each(STORE_NAMES)('tasks on %s', (name) => {
     expect(await start({ bundle: 'sha256:two' })).toEqual({ outcome: 'stale', because: 'fence' });
     expect(BUNDLE).not.toBe('sha256:two');
   });
+});
+
+it('a record that is damaged keeps no other of its page from being ended and drained', async () => {
+  const redis = await STORES.redis();
+  const raw = new Redis(String(redis.url));
+  const world = await openWorld({ url: redis.url });
+  const deadlineMs = world.clock.now() + 1_000;
+  const tasks: string[] = [];
+  for (let at = 0; at < 5; at++) tasks.push((await world.openTask({ deadlineMs })).id);
+  const keyOf = async (id: string) => (await raw.keys(`*task:${id}`))[0] as string;
+  await raw.hdel(await keyOf(tasks[2] as string), 'deadline');
+  await raw.hset(await keyOf(tasks[3] as string), 'live', 'never');
+  world.clock.pass(1_000);
+  const ends = tasks.map((taskId) => ({ taskId, audit: world.audit('task.ended', { task: taskId }) }));
+  const outcomes = await world.ledger.expireTasks({
+    ends,
+    reason: 'its deadline passed',
+    by: 'mayfly',
+    nowMs: world.clock.now(),
+  });
+  expect(outcomes).toEqual(tasks.map(() => 'ended'));
+  const [due] = await raw.keys('*:due');
+  expect(await raw.zrange(due as string, '0', '-1')).toEqual(
+    expect.arrayContaining(tasks.map((id) => `drain-task:${id}`)),
+  );
+  await world.close();
+  raw.disconnect();
+  await redis.stop();
 });
