@@ -17,6 +17,7 @@ export interface SecretView extends Omit<SecretDeclaration, 'settings'> {
 }
 
 const TASKS_MAX = 500;
+
 /** Declared secrets: all for operators, for anybody else those of the live tasks they are in, without the reasons that are ours. */
 export async function listSecrets(
   parts: Parts,

@@ -49,8 +49,8 @@ const RECORDED: readonly ErrorCode[] = [
 ];
 
 /**
- * Runs a verb for a proven caller; a refusal leaves a record first, and carries its id. The task and the lease may be as the caller wrote them. When the record cannot be written the caller is
- * refused all the same, without an id: refusing is never blocked by audit.
+ * Runs a verb for a proven caller; a refusal leaves a record first, and carries its id. The task and the lease may be as the caller wrote
+ * them. When the record cannot be written the caller is refused all the same, without an id: refusing is never blocked by audit.
  */
 export async function recordingRefusals<T>(
   parts: Parts,

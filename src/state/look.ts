@@ -32,7 +32,7 @@ interface Asked {
   reject(error: unknown): void;
 }
 
-/** So many looks, at so many things, are one script at most: it is short for everybody else. */
+/** So many looks, at so many things, are one script at most, short for everybody else; a look at more (a page of a list) has a script of its own. */
 const TOGETHER_MAX = 32;
 const THINGS_MAX = 200;
 

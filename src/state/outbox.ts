@@ -1,25 +1,31 @@
 /**
  * Sends the first at once, and what comes while it is under way together; after a piece with company the next one waits a moment for more. So one
- * alone loses no time, and a crowd costs little more than one. What cannot be sent is dropped.
+ * alone loses no time, and a crowd costs little more than one. What cannot be sent is dropped, and what nothing is heard of keeps nobody waiting for good.
  */
 export class Outbox<Item> {
   readonly #send: (items: Item[]) => Promise<unknown>;
   readonly #together: number;
   readonly #everyMs: number;
+  readonly #unheardMsMax: number;
   readonly #waitingMax: number;
   #waiting: Item[] = [];
   #isSending = false;
 
-  /** `together`: most items of one piece; `everyMs`: from one piece with company to the next. What comes when `waitingMax` wait already is dropped. */
+  /**
+   * `together`: most items of one piece; `everyMs`: from one piece with company to the next; `unheardMsMax`: how long a piece is waited for. What comes
+   * when `waitingMax` wait already is dropped.
+   */
   constructor(settings: {
     together: number;
     everyMs: number;
+    unheardMsMax: number;
     waitingMax: number;
     send(items: Item[]): Promise<unknown>;
   }) {
     this.#send = settings.send;
     this.#together = settings.together;
     this.#everyMs = settings.everyMs;
+    this.#unheardMsMax = settings.unheardMsMax;
     this.#waitingMax = settings.waitingMax;
   }
 
@@ -37,12 +43,24 @@ export class Outbox<Item> {
     this.#isSending = true;
     while (this.#waiting.length > 0) {
       const items = this.#waiting.splice(0, this.#together);
-      const sent = this.#send(items).catch(() => {});
+      const sent = settled(this.#send(items), this.#unheardMsMax);
       const isCrowd = items.length > 1 && this.#waiting.length === 0;
       await (isCrowd ? Promise.all([sent, pause(this.#everyMs)]) : sent);
     }
     this.#isSending = false;
   }
+}
+
+/** Resolves when it has come to its end, whatever that is, or when this time is over. */
+function settled(sending: Promise<unknown>, withinMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, withinMs).unref();
+    const end = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    sending.then(end, end);
+  });
 }
 
 /** It keeps no process from ending. */

@@ -30,7 +30,7 @@ const CONCURRENCY = { drain: 64, judge: 4, revoke: 2, retire: 4 };
 /** One lane for each backend, so that one that is slow or broken starves no other. */
 const laneOf = ({ name, backend }: Job) => `${LANE_OF[name]}${backend === undefined ? '' : `@${backend}`}`;
 
-/** What one messenger tells of at most, and how long after it the next leaves unless it is full. */
+/** What one messenger tells of at most; how long after one that told of several the next leaves. */
 const TOLD_MAX = 100;
 const TELL_EVERY_MS = 20;
 
@@ -115,7 +115,14 @@ export class RedisSchedule implements Schedule {
     let outbox = this.#outboxes.get(lane);
     if (!outbox) {
       const send = (jobs: Job[]) => this.#tell(lane, jobs);
-      outbox = new Outbox({ together: TOLD_MAX, everyMs: TELL_EVERY_MS, waitingMax: UNTOLD_MAX, send });
+      outbox = new Outbox({
+        together: TOLD_MAX,
+        everyMs: TELL_EVERY_MS,
+        // By then the sweeper has come for what it tells of.
+        unheardMsMax: MESSENGER_MS,
+        waitingMax: UNTOLD_MAX,
+        send,
+      });
       this.#outboxes.set(lane, outbox);
     }
     outbox.add(job);

@@ -191,6 +191,8 @@ describe('a development broker', () => {
     expect(runtime.mtls_url).toMatch(/^https:\/\/127\.0\.0\.1:\d+$/);
     expect(statSync(join(data, 'runtime.json')).mode & 0o777).toBe(0o600);
     expect(stdout()).toContain(`Mayfly is up: ${runtime.url}`);
+    expect(stdout()).toMatch(/let it in[\s\S]*refuses the same token: revoked/);
+    expect(stdout()).not.toContain('The story ends here');
     // Nothing for operators stands between the lines of the story; only a machine that kept its store waiting may say so.
     expect(
       stderr()

@@ -2,6 +2,7 @@ import { jest } from '@jest/globals';
 import { Outbox } from '../../../src/state/outbox.js';
 
 const EVERY_MS = 20;
+const UNHEARD_MS_MAX = 1_000;
 
 /** An outbox whose pieces are under way until they are told to have come or not. */
 function held({ together = 3, waitingMax = 100 } = {}) {
@@ -10,6 +11,7 @@ function held({ together = 3, waitingMax = 100 } = {}) {
   const outbox = new Outbox<string>({
     together,
     everyMs: EVERY_MS,
+    unheardMsMax: UNHEARD_MS_MAX,
     waitingMax,
     send: (items) => {
       sent.push(items);
@@ -81,6 +83,16 @@ it('what could not be sent is dropped, and keeps nothing after it back', async (
   outbox.add('b');
   last()?.fail();
   await pass(EVERY_MS);
+  expect(sent).toEqual([['a'], ['b']]);
+});
+
+it('a piece that nothing is ever heard of keeps what comes after it back for a while, and no longer', async () => {
+  const { outbox, sent } = held();
+  outbox.add('a');
+  outbox.add('b');
+  await pass(UNHEARD_MS_MAX - 1);
+  expect(sent).toEqual([['a']]);
+  await pass(1);
   expect(sent).toEqual([['a'], ['b']]);
 });
 

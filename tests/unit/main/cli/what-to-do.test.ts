@@ -18,6 +18,13 @@ const GET = ['secret', 'get', 'orders-db', '--task', 'tsk_a_1'];
 const NEVER = '/nothing/is/here';
 const IDENTITY_FILES = ['MAYFLY_JWT_SVID_FILE', 'MAYFLY_PERSON_TOKEN_FILE', 'MAYFLY_CERT_FILE', 'MAYFLY_KEY_FILE'];
 
+const TASK_OF_AN_HOUR = {
+  id: 'tsk_a_1',
+  state: 'active',
+  created_at: '2130-01-01T00:00:00Z',
+  deadline: '2130-01-01T01:00:00Z',
+};
+
 describe('the command line says what to do', () => {
   let at: AtBroker;
   beforeEach(async () => {
@@ -205,13 +212,7 @@ describe('the command line says what to do', () => {
   });
 
   it('a word of the command to run may be empty', async () => {
-    const task = {
-      id: 'tsk_a_1',
-      state: 'active',
-      created_at: '2130-01-01T00:00:00Z',
-      deadline: '2130-01-01T01:00:00Z',
-    };
-    at.answer = () => ({ body: task });
+    at.answer = () => ({ body: TASK_OF_AN_HOUR });
     expect((await at.mayfly('run', '--', process.execPath, '-e', '', '')).code).toBe(0);
   });
 
@@ -297,13 +298,7 @@ describe('the command line says what to do', () => {
     ['5d', true],
     ['1h', false],
   ])('a command run for %s in a task that is given an hour: said on standard error is %s', async (ttl, isSaid) => {
-    const task = {
-      id: 'tsk_a_1',
-      state: 'active',
-      created_at: '2130-01-01T00:00:00Z',
-      deadline: '2130-01-01T01:00:00Z',
-    };
-    at.answer = () => ({ body: task });
+    at.answer = () => ({ body: TASK_OF_AN_HOUR });
     const { code, err } = await at.mayfly('run', '--ttl', ttl, '--', process.execPath, '-e', '');
     expect([code, err.includes(`3600 s after it began, and not after ${ttl}`)]).toEqual([0, isSaid]);
   });
