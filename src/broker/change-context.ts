@@ -2,6 +2,7 @@ import type { Bundle, TaskType } from '../core/bundle.js';
 import { effectiveContext, loosened, mergeContext, type TaskContext, unfixed } from '../core/context.js';
 import { BrokerError } from '../core/errors.js';
 import { isTerminal, type TaskRecord } from '../core/task.js';
+import { undeclaredKeysIn } from '../core/undeclared.js';
 import type { Caller } from './caller.js';
 import { mustBeWellFormed } from './context-problem.js';
 import type { Parts } from './parts.js';
@@ -22,13 +23,13 @@ export interface ChangeContextRequest {
 /**
  * Merges into a task's own context, raises its generation and has every live lease of the tree judged again; with `on_context_change: revoke`
  * all of them die at once instead. Who controls the task may also loosen what it says itself, but for `fixed` keys; an agent of it and a child
- * may only tighten. A dry run says what would be kept and what would die.
+ * may only tighten. A dry run says what would be kept and what would die; `warnings`, what no policy sees of it.
  */
 export async function changeContext(
   parts: Parts,
   caller: Caller,
   request: ChangeContextRequest,
-): Promise<{ task: TaskRecord; preview?: Verdicts }> {
+): Promise<{ task: TaskRecord; preview?: Verdicts; warnings: string[] }> {
   return recordingRefusals(parts, caller, { action: 'change_context', task: request.task }, async () => {
     const reach = await reachTask(parts, caller, request.task);
     const { task } = reach;
@@ -41,10 +42,11 @@ export async function changeContext(
     checkFixed(parts, reach, context);
     checkAbove(parts, reach, context);
     const revoke = task.onContextChange === 'revoke';
+    const warnings = undeclaredKeysIn(bundleOf(parts, reach), saidBy(request.context, task));
     if (request.dryRun) {
       const asIf = (tasks: TaskRecord[]) => tasks.map((one) => (one.id === task.id ? { ...one, context } : one));
       const policy = parts.policies.of(reach.reading.bundle);
-      return { task, preview: await previewVerdicts(parts, { task: task.id }, policy, asIf) };
+      return { task, preview: await previewVerdicts(parts, { task: task.id }, policy, asIf), warnings };
     }
     const outcome = await parts.ledger.changeContext({
       taskId: task.id,
@@ -65,8 +67,15 @@ export async function changeContext(
     if (outcome.outcome === 'over') throw taskOver(outcome.task);
     if (outcome.outcome === 'generation_mismatch') throw mismatch(outcome.task);
     parts.schedule.add({ name: revoke ? 'drain-task' : 're-evaluate-task', id: task.id });
-    return { task: outcome.task };
+    return { task: outcome.task, warnings };
   });
+}
+
+/** Taking away what the task said before is no mistake, whether it is declared or not. */
+function saidBy(patch: TaskContext, task: TaskRecord): TaskContext {
+  return Object.fromEntries(
+    Object.entries(patch).filter(([key, value]) => value !== null || !Object.hasOwn(task.context, key)),
+  );
 }
 
 function mismatch(task: TaskRecord): BrokerError {

@@ -18,6 +18,7 @@ import {
   type TaskScope,
 } from '../core/task.js';
 import { shortest } from '../core/time.js';
+import { undeclaredKeysIn } from '../core/undeclared.js';
 import type { Reading } from '../state/stores.js';
 import type { Caller } from './caller.js';
 import { mustBeWellFormed } from './context-problem.js';
@@ -50,13 +51,13 @@ const READS_MAX = 3;
 
 /**
  * Opens a task: who → under which parent → is it well-formed and within its type and parent → may they → write. Repeating it with the same
- * `ref` brings the task that is there, whatever its state.
+ * `ref` brings the task that is there, whatever its state. `warnings`: what was said that no policy sees.
  */
 export async function startTask(
   parts: Parts,
   caller: Caller,
   request: StartTaskRequest,
-): Promise<{ task: TaskRecord; created: boolean }> {
+): Promise<{ task: TaskRecord; created: boolean; warnings: string[] }> {
   const about = { action: 'open', ...(request.type && { resource: asRecorded('name', request.type) }) };
   return recordingRefusals(parts, caller, about, async () => {
     const onBehalfOf = await readOnBehalfOf(parts, caller, request);
@@ -114,7 +115,10 @@ export async function startTask(
           },
         }),
       });
-      if ('task' in outcome) return { task: outcome.task, created: outcome.outcome === 'opened' };
+      if ('task' in outcome) {
+        const warnings = undeclaredKeysIn(policy.bundle, request.context);
+        return { task: outcome.task, created: outcome.outcome === 'opened', warnings };
+      }
       if (outcome.outcome !== 'stale') throw refusedCommit(outcome);
     }
     throw new BrokerError('unavailable', 'The world keeps changing; try again.', { retryAfterSeconds: 1 });

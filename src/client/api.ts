@@ -14,6 +14,7 @@ import type {
   KeyReply,
   LeaseReply,
   LockReply,
+  OpenedReply,
   Page,
   PageQuery,
   RenewalReply,
@@ -39,10 +40,10 @@ export class Api {
   readonly tasks = {
     /** With `ref`, repeating is safe: the same opener's ref answers with the task there is. */
     start: (body: TaskBody, { idempotencyKey = newIdempotencyKey() } = {}) =>
-      this.#broker.call<TaskReply>('/v1/tasks', { method: 'POST', body, idempotencyKey }),
+      this.#broker.call<OpenedReply>('/v1/tasks', { method: 'POST', body, idempotencyKey }),
     /** Opens the task of that ref, or answers with the one there is. */
     put: ({ ref, ...body }: TaskBody & { ref: string }) =>
-      this.#broker.call<TaskReply>(`/v1/tasks/${encodeURIComponent(`ref:${ref}`)}`, { method: 'PUT', body }),
+      this.#broker.call<OpenedReply>(`/v1/tasks/${encodeURIComponent(`ref:${ref}`)}`, { method: 'PUT', body }),
     get: (task: string) => this.#broker.call<TaskReply>(taskPath(task)),
     list: (query: PageQuery & { opener?: string; agent?: string; live?: boolean } = {}) =>
       this.#broker.call<Page<TaskReply>>('/v1/tasks', { query: { ...query } }),
@@ -60,7 +61,7 @@ export class Api {
       context: Record<string, unknown>,
       { generation, dryRun }: { generation?: number; dryRun?: boolean } = {},
     ) =>
-      this.#broker.call<{ task: TaskReply; preview?: VerdictsReply }>(taskPath(task, 'context'), {
+      this.#broker.call<{ task: TaskReply; preview?: VerdictsReply; warnings?: string[] }>(taskPath(task, 'context'), {
         method: 'PATCH',
         body: defined({ context, generation, dry_run: dryRun }),
       }),

@@ -55,6 +55,11 @@ export interface TaskReply {
   end_reason?: string;
 }
 
+export interface OpenedReply extends TaskReply {
+  /** Context keys that no task type declares: no policy sees them. */
+  warnings?: string[];
+}
+
 /** The end of a ref that its opener has not opened yet is kept for 16 minutes. */
 export interface KeptEnd {
   ref: string;

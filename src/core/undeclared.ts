@@ -1,4 +1,5 @@
 import { type Bundle, declaredWorkloads, findWorkload } from './bundle.js';
+import type { TaskContext } from './context.js';
 import { suggestion } from './did-you-mean.js';
 import type { Selector } from './selector.js';
 import { hasPrefix, parseSpiffeId, prefixesOf, type SpiffeId, trustDomainOf } from './spiffe-id.js';
@@ -40,6 +41,17 @@ export function undeclaredIn(bundle: Bundle, selector: Selector): string[] {
     if (name !== undefined && !declared.includes(name)) found.push(sentence(member, name, suggestion(name, declared)));
   }
   return found;
+}
+
+/**
+ * The context keys that no task type declares, one sentence each, with the key that may have been meant. Keys are free, but policy sees only
+ * those that some type declares: who misspelt one would think that it tightened something.
+ */
+export function undeclaredKeysIn(bundle: Bundle, context: TaskContext): string[] {
+  const declared = new Set([...bundle.taskTypes.values()].flatMap((type) => Object.keys(type.context)));
+  return Object.keys(context)
+    .filter((key) => !declared.has(key))
+    .map((key) => `No task type declares the context key ${key}: no policy sees it${suggestion(key, declared) || '.'}`);
 }
 
 /** `…/agent/*` stands for every ID with one more segment. */

@@ -50,8 +50,19 @@ describe('POST /v1/tasks', () => {
       on_silence: 'end',
       on_context_change: 'revoke',
       bundle: expect.stringMatching(/^sha256:/),
+      warnings: ['No task type declares the context key someKey: no policy sees it.'],
       ...(body.last_heartbeat_at && { last_heartbeat_at: expect.any(String) }),
     });
+  });
+
+  it('201: a misspelt context key is kept, as keys are free, and told with the one that may be meant', async () => {
+    const { status, body } = await post('/v1/tasks', { ...TASK, context: { rsik: 'high', risk: 'low' } });
+    expect([status, body.context]).toEqual([201, { rsik: 'high', risk: 'low' }]);
+    expect(body.warnings).toEqual([
+      'No task type declares the context key rsik: no policy sees it; did you mean "risk"?',
+    ]);
+    const declared = await post('/v1/tasks', { ...TASK, context: { risk: 'low' } });
+    expect([declared.status, declared.body.warnings]).toEqual([201, undefined]);
   });
 
   it('200: the same ref again is the same task', async () => {
@@ -147,6 +158,13 @@ describe('PATCH /v1/tasks/{id}/context', () => {
     expect(body.task.generation).toBe(
       (await world.send('orchestrator', 'GET', `/v1/tasks/${world.task}`)).body.generation,
     );
+  });
+
+  it.each([true, false])('200: a misspelt key is told (dry_run: %s), but for taking it away again', async (dryRun) => {
+    const told = ['No task type declares the context key rsik: no policy sees it; did you mean "risk"?'];
+    const change = async (rsik: unknown) => (await patch({ context: { rsik }, dry_run: dryRun })).body.warnings;
+    expect([await change(null), await change('high')]).toEqual([told, told]);
+    expect(await change(null)).toEqual(dryRun ? told : undefined);
   });
 
   it('412: the task changed meanwhile', async () => {

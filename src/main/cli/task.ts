@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import type { KeptEnd, Mayfly, TaskReply } from '../../client/mayfly.js';
+import type { KeptEnd, Mayfly, OpenedReply } from '../../client/mayfly.js';
 import { agentsOption } from './agent-option.js';
 import { collect, connect } from './connection.js';
 import { limitOf, pairsOf, secondsOf } from './option-values.js';
@@ -52,8 +52,9 @@ const FIELDS = Object.keys({
   ended_at: 1,
   ended_by: 1,
   end_reason: 1,
+  warnings: 1,
   kept: 1,
-} satisfies Record<keyof TaskReply | keyof KeptEnd, 1>);
+} satisfies Record<keyof OpenedReply | keyof KeptEnd, 1>);
 
 const COLUMNS = ['id', 'type', 'state', 'purpose', 'opener', 'deadline'];
 
@@ -153,6 +154,7 @@ async function start(_: unknown, command: Command): Promise<void> {
       ...(flags.parent !== undefined && { parent: flags.parent }),
     })
     .catch((error: unknown) => toldOfType(mayfly, flags.type, error));
+  for (const warning of task.warnings ?? []) say(`Warning: ${warning}`);
   sayShorterTask({ createdAtMs: Date.parse(task.created_at), deadlineMs: Date.parse(task.deadline) }, flags.ttl);
   shown(task as unknown as Row, flags, `The task was opened: ${task.id}`);
 }
@@ -189,6 +191,7 @@ async function context(
     ...(own.generation !== undefined && { generation: Number(own.generation) }),
     ...(own.dryRun && { dryRun: true }),
   });
+  for (const warning of reply.warnings ?? []) say(`Warning: ${warning}`);
   if (reply.preview) show({ ...reply.preview } as Row, flags);
   else shown(reply.task as unknown as Row, flags, `The context was changed: generation ${reply.task.generation}.`);
   if (own.dryRun) say('Nothing was changed.');

@@ -23,6 +23,7 @@ import {
   taskName,
   taskParams,
   text,
+  texts,
 } from './shapes.js';
 import { taskEventChunks } from './task-events.js';
 import { taskOnWire, taskShape } from './task-shape.js';
@@ -57,6 +58,8 @@ const ref = z
   .string()
   .regex(/^[\x21-\x7e]{1,200}$/, 'must be 1 to 200 visible characters')
   .meta({ description: 'Your own id for it, unique among yours' });
+const warnings = texts.optional().meta({ description: 'Context keys that no task type declares: no policy sees them' });
+const openedShape = taskShape.extend({ warnings });
 const openingBody = z.strictObject({ ...opening, ref: ref.optional() });
 
 function startRequestOf(body: z.output<typeof openingBody>) {
@@ -89,7 +92,7 @@ const openTask = defineRoute({
   auth: 'caller',
   summary: 'Opens a task',
   body: json(openingBody),
-  reply: { 201: taskShape, 200: taskShape.meta({ description: 'You have that ref already: the task as it is' }) },
+  reply: { 201: openedShape, 200: openedShape.meta({ description: 'You have that ref already: the task as it is' }) },
   errors: [...OPENING, 'key_reused', 'conflict'],
   handle: (parts, request) =>
     onlyOnce(parts, request, 'POST /v1/tasks', {
@@ -105,7 +108,7 @@ const putTask = defineRoute({
   summary: 'Opens the task of that ref, or answers with the one there is',
   params: taskParams,
   body: json(z.strictObject(opening)),
-  reply: { 201: taskShape, 200: taskShape },
+  reply: { 201: openedShape, 200: openedShape },
   errors: OPENING,
   handle: async (parts, { caller, params, body }) => {
     const named = ref.safeParse(params.id.replace(/^ref:/, ''));
@@ -118,11 +121,11 @@ const putTask = defineRoute({
   },
 });
 
-function opened({ task, created }: { task: TaskRecord; created: boolean }): Reply {
+function opened({ task, created, warnings }: Awaited<ReturnType<typeof startTask>>): Reply {
   return {
     status: created ? 201 : 200,
     headers: { location: `/v1/tasks/${task.id}` },
-    body: taskOnWire(task),
+    body: { ...taskOnWire(task), ...(warnings.length > 0 && { warnings }) },
     note: { taskId: task.id },
   };
 }
@@ -244,17 +247,25 @@ const context = defineRoute({
     200: z.strictObject({
       task: taskShape,
       preview: verdictsShape.optional(),
+      warnings,
     }),
   },
   errors: [...ONE_TASK, 'generation_mismatch', 'task_over'],
   handle: async (parts, { caller, params, body }) => {
-    const { task, preview } = await changeContext(parts, caller, {
+    const { task, preview, warnings } = await changeContext(parts, caller, {
       task: params.id,
       context: body.context,
       dryRun: body.dry_run,
       ...defined({ generation: body.generation }),
     });
-    return { status: 200, body: defined({ task: taskOnWire(task), preview: preview && verdictsOnWire(preview) }) };
+    return {
+      status: 200,
+      body: defined({
+        task: taskOnWire(task),
+        preview: preview && verdictsOnWire(preview),
+        warnings: warnings.length > 0 ? warnings : undefined,
+      }),
+    };
   },
 });
 

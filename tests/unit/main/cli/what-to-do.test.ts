@@ -118,6 +118,15 @@ describe('the command line says what to do', () => {
     },
   );
 
+  it.each([
+    ['start', ['task', 'start', '--context', 'rsik=high'], { ...TASK_OF_AN_HOUR, warnings: ['No rsik.'] }],
+    ['context', ['task', 'context', 'tsk_a_1', 'rsik=high'], { task: TASK_OF_AN_HOUR, warnings: ['No rsik.'] }],
+  ])('what the broker warns of is told on standard error: task %s', async (_, args, body) => {
+    at.answer = () => ({ body });
+    const { code, err } = await at.mayfly(...args);
+    expect([code, err]).toEqual([0, 'Warning: No rsik.\n']);
+  });
+
   it('a secret asked for by a person is for an agent: who one is, and --as', async () => {
     process.env['MAYFLY_PERSON_TOKEN_FILE'] = process.env['MAYFLY_JWT_SVID_FILE'];
     delete process.env['MAYFLY_JWT_SVID_FILE'];
