@@ -3,6 +3,7 @@ import { BrokerError } from '../core/errors.js';
 import { isId } from '../core/ids.js';
 import { type DeadBecause, deadBecause, type LeaseRecord } from '../core/lease.js';
 import { isTerminal, type TaskRecord } from '../core/task.js';
+import type { EpochMs } from '../core/time.js';
 import type { AuditFilter, LockRecord, Page, RevocationRecord } from '../state/stores.js';
 import type { Caller } from './caller.js';
 import { isOwnToken, readOwnToken } from './own-token.js';
@@ -119,21 +120,23 @@ export interface Explanation {
   record?: AuditRecord;
   task?: TaskRecord;
   lease?: LeaseView;
+  lock?: LockRecord;
   /** In words, most telling first. */
   because: string[];
 }
 
-/** Explains a decision id, a lease, a task or a token, to those who may know: auditors, operators, and whom the record is about. */
+/** Explains a decision id, a lease, a task, a lock or a token, to those who may know: auditors, operators, and whom the record is about. */
 export async function why(parts: Parts, caller: Caller, subject: string): Promise<Explanation> {
   return recordingRefusals(parts, caller, { action: 'why' }, async () => {
     if (isId('dec', subject)) return whyRecord(parts, caller, subject);
     if (isId('lse', subject)) return whyLease(parts, caller, subject);
+    if (isId('lck', subject)) return whyLock(parts, caller, subject);
     if (isOwnToken(parts, subject)) return whyToken(parts, caller, subject);
     if (subject.startsWith('ref:') || isId('tsk', subject)) {
       const task = await getTask(parts, caller, subject);
       return { task, because: [taskWords(task)] };
     }
-    throw notFound('record', 'neither a decision, a lease, a task nor a token');
+    throw notFound('record', 'neither a decision, a lease, a task, a lock nor a token');
   });
 }
 
@@ -165,6 +168,24 @@ async function whyLease(parts: Parts, caller: Caller, id: string): Promise<Expla
   return { ...(record && { record }), lease, ...(task && { task }), because };
 }
 
+/** For operators: others learn of a lock when it refuses them. Of one that was lifted only the audit log knows. */
+async function whyLock(parts: Parts, caller: Caller, id: string): Promise<Explanation> {
+  const lock = mayOperate(parts, caller, 'view') ? await parts.views.lock(id) : undefined;
+  if (!lock) throw notFound('lock', id);
+  const isOver = lock.expiresAtMs !== undefined && lock.expiresAtMs <= parts.clock.now();
+  const until = lock.expiresAtMs === undefined ? 'until two people lift it' : `until ${timeWords(lock.expiresAtMs)}`;
+  const because = [
+    `${lock.by} set it at ${timeWords(lock.createdAtMs)}: ${lock.reason}`,
+    isOver
+      ? `it expired at ${timeWords(lock.expiresAtMs)}`
+      : `nothing new is given to what it names ${lock.system ? 'until the key is trusted again' : until}`,
+  ];
+  if (lock.liftRequestedBy !== undefined) {
+    because.push(`${lock.liftRequestedBy} asked to lift it at ${timeWords(lock.liftRequestedAtMs)}`);
+  }
+  return { lock, because };
+}
+
 /** The record of the grant, when it is still among the latest. */
 async function givenBy(parts: Parts, lease: LeaseRecord): Promise<AuditRecord | undefined> {
   const type = lease.kind === 'token' ? 'token.minted' : 'credential.issued';
@@ -179,6 +200,10 @@ async function whyToken(parts: Parts, caller: Caller, token: string): Promise<Ex
     throw notFound('record', 'not a genuine token, or expired');
   }
   return whyLease(parts, caller, id);
+}
+
+function timeWords(ms: EpochMs | undefined): string {
+  return ms === undefined ? 'an unknown time' : new Date(ms).toISOString();
 }
 
 function taskWords(task: TaskRecord): string {

@@ -102,15 +102,16 @@ export function auditCommand(): Command {
 /** `mayfly why ID|TOKEN|TASK` */
 export function whyCommand(): Command {
   return new Command('why')
-    .description('why something is as it is: a decision, a lease, a task or a token')
-    .argument('<about>', 'dec_…, lse_…, tsk_…, ref:… or a token')
+    .description('why something is as it is: a decision, a lease, a task, a lock or a token')
+    .argument('<about>', 'dec_…, lse_…, tsk_…, ref:…, lck_… or a token')
     .action((about: string, _: unknown, command: Command) =>
       asked(command, async (mayfly, flags) => {
         const explanation = await mayfly.why(about);
         if (flags.output !== 'json' && flags.field === undefined) {
           for (const line of (explanation['because'] as string[] | undefined) ?? []) process.stdout.write(`${line}\n`);
-          const record = (explanation['record'] ?? explanation['lease'] ?? explanation['task']) as Row | undefined;
-          if (record) show(record, flags);
+          const { record, lease, task, lock } = explanation;
+          const shown = (record ?? lease ?? task ?? lock) as Row | undefined;
+          if (shown) show(shown, flags);
         } else show(explanation, flags);
       }),
     );

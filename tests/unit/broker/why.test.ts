@@ -1,7 +1,7 @@
 import { type FakeDoor, openFakeDoor } from '../../fakes/door.js';
 import { type Answer, type Knock, knockAt } from '../../fakes/knock.js';
 
-/* What `mayfly why` says of refusals, with the real policy engine on the sample bundle. */
+/* What `mayfly why` says, with the real policy engine on the sample bundle. */
 
 describe('why a refusal was one', () => {
   let door: FakeDoor;
@@ -69,5 +69,57 @@ describe('why a refusal was one', () => {
     const own = await knock.api('POST', '/v1/why', '/agent/refunds', about);
     expect([own.status, own.body.because.join('\n')]).toEqual([200, expect.stringContaining('nearest miss')]);
     expect((await knock.api('POST', '/v1/why', '/agent/research', about)).status).toBe(404);
+  });
+});
+
+describe('why a lock holds', () => {
+  let door: FakeDoor;
+  let knock: Knock;
+  let operator: Awaited<ReturnType<Knock['operator']>>;
+
+  beforeEach(async () => {
+    door = await openFakeDoor();
+    knock = knockAt(door);
+    operator = await knock.operator('operator-1');
+  });
+  afterEach(() => door.close());
+
+  const lock = async (more: Record<string, unknown> = {}): Promise<string> => {
+    const made = await operator('POST', '/v1/locks', { selector: { tool: 'orders.refund' }, reason: 'drill', ...more });
+    expect(made.status).toBe(201);
+    return made.body.lock.id;
+  };
+  const why = async (about: string) => (await operator('POST', '/v1/why', { about })).body;
+
+  it('the id that a refusal names leads to who set the lock, why, and until when', async () => {
+    const task = await knock.task();
+    await lock({ expires_in: 60 });
+    const refused = await knock.token(knock.exchange('/agent/refunds', task, { scope: 'orders.refund' }));
+    const [id] = JSON.stringify(refused.body).match(/lck_a_[0-9a-z]{26}/) as string[];
+    const { because, lock: told } = await why(id as string);
+    expect(told).toMatchObject({ id, selector: { tool: 'orders.refund' }, reason: 'drill', system: false });
+    expect(because).toEqual([
+      `${told.by} set it at ${told.created_at}: drill`,
+      `nothing new is given to what it names until ${told.expires_at}`,
+    ]);
+  });
+
+  it('one without an end is there until two people lift it; who asked first is told; a lifted one is not there', async () => {
+    const id = await lock();
+    expect((await why(id)).because[1]).toBe('nothing new is given to what it names until two people lift it');
+    await operator('DELETE', `/v1/locks/${id}`);
+    expect((await why(id)).because[2]).toMatch(/operator-1 asked to lift it at 20/);
+    await (await knock.operator('operator-2'))('DELETE', `/v1/locks/${id}`);
+    expect(await operator('POST', '/v1/why', { about: id })).toMatchObject({
+      status: 404,
+      body: { detail: 'There is no such lock, or it is not yours.' },
+    });
+  });
+
+  it('nobody but operators is told: to others there is no such lock', async () => {
+    const about = { about: await lock() };
+    for (const path of ['/agent/refunds', '/orchestrator/workflow', '/tool/orders']) {
+      expect([path, (await knock.api('POST', '/v1/why', path, about)).status]).toEqual([path, 404]);
+    }
   });
 });

@@ -4,6 +4,7 @@ import { AUDIT_TYPES, type AuditRecord, type AuditType } from '../../../core/aud
 import { defineRoute, json, type Route } from '../route.js';
 import { defined, instant } from '../wire.js';
 import { leaseOnWire, leaseShape } from './lease-shape.js';
+import { lockOnWire, lockShape } from './revocation-shape.js';
 import { anyRecord, idParams, moment, name, pageOf, pageOnWire, pageQuery, text, texts } from './shapes.js';
 import { taskOnWire, taskShape } from './task-shape.js';
 
@@ -75,14 +76,16 @@ const explanationShape = z.strictObject({
   record: recordShape.optional(),
   task: taskShape.optional(),
   lease: leaseShape.optional(),
+  lock: lockShape.optional(),
 });
 
-function explanationOnWire({ because, record, task, lease }: Explanation): z.output<typeof explanationShape> {
+function explanationOnWire({ because, record, task, lease, lock }: Explanation): z.output<typeof explanationShape> {
   return defined({
     because,
     record: record && recordOnWire(record),
     task: task && taskOnWire(task),
     lease: lease && { ...leaseOnWire(lease.lease), ...(lease.dead && { dead_because: lease.dead }) },
+    lock: lock && lockOnWire(lock),
   });
 }
 
@@ -131,7 +134,7 @@ export const audit: readonly Route[] = [
     method: 'POST',
     path: '/v1/why',
     auth: 'caller',
-    summary: 'Why: a decision, a lease, a task, or a token',
+    summary: 'Why: a decision, a lease, a task, a lock, or a token',
     body: json(z.strictObject({ about: text(16 * 1024) })),
     reply: { 200: explanationShape },
     errors: ['not_found'],
