@@ -2,17 +2,30 @@ import { Command, Option } from 'commander';
 import type { Mayfly, RenewalReply } from '../../client/mayfly.js';
 import { agentOption } from './agent-option.js';
 import { connect } from './connection.js';
-import { limitOf, secondsOf } from './option-values.js';
+import { secondsOf } from './option-values.js';
 import { checkField, type OutputFlags, type Row, say, show } from './output.js';
+import { inPages, type PageFlags, pageOf, showPage } from './page.js';
 
 type Flags = OutputFlags & { as?: string };
 
-interface ListFlags {
+interface ListFlags extends PageFlags {
   task?: string;
   agent?: string;
   state?: string;
-  limit: string;
 }
+
+const COLUMNS = ['id', 'agent', 'resource', 'tools', 'secret', 'state', 'expires_at'];
+const STUCK_COLUMNS = [
+  'id',
+  'secret',
+  'backend',
+  'owner',
+  'created_at',
+  'attempts',
+  'last_problem',
+  'next_attempt_at',
+  'residual',
+];
 
 const STATES = ['pending', 'active', 'revoking', 'stuck', 'revoked', 'abandoned'];
 
@@ -33,39 +46,25 @@ async function asked<Own>(
 /** `mayfly lease ls|get|renew|revoke|abandon` */
 export function leaseCommand(): Command {
   const lease = new Command('lease').description('look at leases, and end them');
-  lease
-    .command('ls')
-    .description('live leases')
-    .option('--task <task>', 'of a task and everything below it')
-    .addOption(agentOption('of an agent'))
-    .addOption(new Option('--state <state>', 'stuck: not revoked after six attempts').choices(STATES))
-    .option('--limit <n>', 'how many', '50')
-    .action((_: unknown, command: Command) =>
-      asked<ListFlags>(command, async (mayfly, flags) => {
-        const { task, agent, state, limit } = flags;
-        const page = await mayfly.leases.list({
-          limit: limitOf(limit),
-          ...(task && { task }),
-          ...(agent && { agent }),
-          ...(state && { state }),
-        });
-        const columns =
-          state === 'stuck'
-            ? [
-                'id',
-                'secret',
-                'backend',
-                'owner',
-                'created_at',
-                'attempts',
-                'last_problem',
-                'next_attempt_at',
-                'residual',
-              ]
-            : ['id', 'agent', 'resource', 'tools', 'secret', 'state', 'expires_at'];
-        show(page.items as unknown as Row[], flags, columns);
-      }),
-    );
+  inPages(
+    lease
+      .command('ls')
+      .description('live leases')
+      .option('--task <task>', 'of a task and everything below it')
+      .addOption(agentOption('of an agent'))
+      .addOption(new Option('--state <state>', 'stuck: not revoked after six attempts').choices(STATES)),
+  ).action((_: unknown, command: Command) =>
+    asked<ListFlags>(command, async (mayfly, flags) => {
+      const { task, agent, state } = flags;
+      const page = await mayfly.leases.list({
+        ...pageOf(flags),
+        ...(task && { task }),
+        ...(agent && { agent }),
+        ...(state && { state }),
+      });
+      showPage(page, flags, state === 'stuck' ? STUCK_COLUMNS : COLUMNS);
+    }),
+  );
   lease
     .command('get <lease>')
     .description('one lease, and why it is dead if it is')

@@ -2,8 +2,8 @@ import { Command } from 'commander';
 import type { Mayfly } from '../../client/mayfly.js';
 import { agentOption } from './agent-option.js';
 import { connect } from './connection.js';
-import { limitOf } from './option-values.js';
 import { checkField, type OutputFlags, type Row, say, show } from './output.js';
+import { inPages, type PageFlags, pageOf, showPage } from './page.js';
 
 type Flags = OutputFlags & { as?: string };
 
@@ -76,27 +76,25 @@ export function feedCommand(): Command {
 
 /** `mayfly audit` */
 export function auditCommand(): Command {
-  return new Command('audit')
-    .description('the audit log, newest first')
-    .addOption(agentOption('records of an agent'))
-    .option('--task <task>', 'records of a task')
-    .option('--lease <lease>', 'records of a lease')
-    .option('--type <type>', 'records of a kind')
-    .option('--from <time>', 'RFC 3339')
-    .option('--to <time>', 'RFC 3339')
-    .option('--cursor <cursor>', 'go on where a page ended')
-    .option('--limit <n>', 'how many', '50')
-    .action((_: unknown, command: Command) =>
-      asked<Record<string, string | undefined> & { limit: string }>(command, async (mayfly, flags) => {
-        const { agent, task, lease, type, from, to, cursor, limit } = flags;
-        const query = Object.fromEntries(
-          Object.entries({ agent, task, lease, type, from, to, cursor }).filter(([, value]) => value !== undefined),
-        );
-        const page = await mayfly.audit({ ...query, limit: limitOf(limit) });
-        show(page.items as unknown as Row[], flags, ['at', 'id', 'type', 'actor', 'task', 'lease', 'effect']);
-        if (page.next_cursor !== undefined) say(`More: --cursor ${page.next_cursor}`);
-      }),
-    );
+  return inPages(
+    new Command('audit')
+      .description('the audit log, newest first')
+      .addOption(agentOption('records of an agent'))
+      .option('--task <task>', 'records of a task')
+      .option('--lease <lease>', 'records of a lease')
+      .option('--type <type>', 'records of a kind')
+      .option('--from <time>', 'RFC 3339')
+      .option('--to <time>', 'RFC 3339'),
+  ).action((_: unknown, command: Command) =>
+    asked<Record<string, string | undefined> & PageFlags>(command, async (mayfly, flags) => {
+      const { agent, task, lease, type, from, to } = flags;
+      const query = Object.fromEntries(
+        Object.entries({ agent, task, lease, type, from, to }).filter(([, value]) => value !== undefined),
+      );
+      const page = await mayfly.audit({ ...query, ...pageOf(flags) });
+      showPage(page, flags, ['at', 'id', 'type', 'actor', 'task', 'lease', 'effect']);
+    }),
+  );
 }
 
 /** `mayfly why ID|TOKEN|TASK` */

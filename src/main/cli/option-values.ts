@@ -29,12 +29,6 @@ function jsonOf(text: string, pair: string): unknown {
   }
 }
 
-/** How many entries a list has at most. */
-export function limitOf(text: string): number {
-  if (!/^[1-9]\d{0,8}$/.test(text)) throw new UsageError(`--limit: a number of at least 1, such as 50; not ${text}.`);
-  return Number(text);
-}
-
 export function secondsOf(text: string, what: string): number {
   const durationMs = parseDurationMs(text);
   if (durationMs === undefined || durationMs < 1_000)

@@ -4,8 +4,9 @@ import { type Mayfly, NotFound, type SecretReply, Unavailable } from '../../clie
 import { didYouMean } from '../../core/did-you-mean.js';
 import { connect } from './connection.js';
 import { encryptCommand } from './encrypt-secret.js';
-import { limitOf, secondsOf } from './option-values.js';
+import { secondsOf } from './option-values.js';
 import { checkField, type OutputFlags, type Row, say, show, UsageError } from './output.js';
+import { inPages, type PageFlags, pageOf, showPage } from './page.js';
 import { sayShorterSecret } from './shorter.js';
 
 type Flags = OutputFlags & { as?: string };
@@ -91,16 +92,15 @@ export function secretCommand(): Command {
       }
       await sayShorterSecret(mayfly, reply, { ttl, askedAtMs, answeredAtMs });
     });
-  secret
-    .command('ls')
-    .description('declared secrets, and whether they can be had now')
-    .option('--limit <n>', 'how many', '200')
-    .action(async (_: unknown, command: Command) => {
-      const flags = command.optsWithGlobals<Flags & { limit: string }>();
-      const { mayfly } = await connect(flags);
-      const page = await mayfly.secrets.list({ limit: limitOf(flags.limit) });
-      show(page.items as unknown as Row[], flags, ['name', 'backend', 'kind', 'sensitivity', 'open', 'problem']);
-    });
+  inPages(
+    secret.command('ls').description('declared secrets, and whether they can be had now'),
+    String(LISTED_MAX),
+  ).action(async (_: unknown, command: Command) => {
+    const flags = command.optsWithGlobals<Flags & PageFlags>();
+    const { mayfly } = await connect(flags);
+    const page = await mayfly.secrets.list(pageOf(flags));
+    showPage(page, flags, ['name', 'backend', 'kind', 'sensitivity', 'open', 'problem']);
+  });
   secret.addCommand(encryptCommand());
   return secret;
 }

@@ -2,8 +2,9 @@ import { Command } from 'commander';
 import type { KeptEnd, Mayfly, OpenedReply } from '../../client/mayfly.js';
 import { agentsOption } from './agent-option.js';
 import { collect, connect } from './connection.js';
-import { limitOf, pairsOf, secondsOf } from './option-values.js';
+import { pairsOf, secondsOf } from './option-values.js';
 import { checkField, type OutputFlags, type Row, say, show } from './output.js';
+import { inPages, type PageFlags, pageOf, showPage } from './page.js';
 import { sayShorterTask } from './shorter.js';
 import { toldOfType } from './untyped.js';
 
@@ -80,17 +81,14 @@ export function taskCommand(): Command {
     .command('get <task>')
     .description('one task, by id or ref:…')
     .action((id: string, _: unknown, command: Command) => withTask(command, (mayfly) => mayfly.tasks.get(id)));
-  task
-    .command('ls')
-    .description('tasks, newest first')
-    .option('--live', 'only those that are not over')
-    .option('--limit <n>', 'how many', '50')
-    .action(async (_: unknown, command: Command) => {
-      const flags = command.optsWithGlobals<Flags & { live?: boolean; limit: string }>();
-      const { mayfly } = await connect(flags);
-      const page = await mayfly.tasks.list({ limit: limitOf(flags.limit), ...(flags.live && { live: true }) });
-      show(page.items as unknown as Row[], flags, COLUMNS);
-    });
+  inPages(
+    task.command('ls').description('tasks, newest first').option('--live', 'only those that are not over'),
+  ).action(async (_: unknown, command: Command) => {
+    const flags = command.optsWithGlobals<Flags & PageFlags & { live?: boolean }>();
+    const { mayfly } = await connect(flags);
+    const page = await mayfly.tasks.list({ ...pageOf(flags), ...(flags.live && { live: true }) });
+    showPage(page, flags, COLUMNS);
+  });
   task.command('watch <task>').description('follow a task until it is over').action(watch);
   for (const [name, state] of [
     ['complete', 'done: everything given for it is dead'],

@@ -118,6 +118,20 @@ describe('the command line says what to do', () => {
     },
   );
 
+  it.each([['audit'], ['task', 'ls'], ['lease', 'ls'], ['secret', 'ls']])(
+    'how to get what is not in this page, and nothing when that was all: %s %s',
+    async (...words) => {
+      at.answer = ({ url }) => ({
+        body: { items: [], ...(!url.searchParams.has('cursor') && { next_cursor: 'c.1' }) },
+      });
+      const first = await at.mayfly(...words);
+      expect([first.code, first.err]).toEqual([0, 'More: --cursor c.1\n']);
+      const last = await at.mayfly(...words, '--cursor', 'c.1', '-o', 'json');
+      expect([last.code, last.err, JSON.parse(last.out)]).toEqual([0, '', []]);
+      expect(at.asked.map(({ url }) => url.searchParams.get('cursor'))).toEqual([null, 'c.1']);
+    },
+  );
+
   it.each([
     ['start', ['task', 'start', '--context', 'rsik=high'], { ...TASK_OF_AN_HOUR, warnings: ['No rsik.'] }],
     ['context', ['task', 'context', 'tsk_a_1', 'rsik=high'], { task: TASK_OF_AN_HOUR, warnings: ['No rsik.'] }],
