@@ -58,7 +58,7 @@ export async function getLease(parts: Parts, caller: Caller, id: string): Promis
 export async function listLeases(
   parts: Parts,
   caller: Caller,
-  filter: { task?: string; agent?: string; state?: string; cursor?: string; limit: number },
+  filter: Omit<Parameters<Parts['views']['leases']>[0], 'backend'>,
 ): Promise<Page<LeaseRecord>> {
   return recordingRefusals(parts, caller, { action: 'list_leases' }, async () => {
     const read = (own: typeof filter) => paged(parts, caller, 'leases', own, parts.views.leases);

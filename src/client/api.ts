@@ -70,8 +70,17 @@ export class Api {
   };
 
   readonly leases = {
-    list: (query: PageQuery & { task?: string; agent?: string; state?: string } = {}) =>
-      this.#broker.call<Page<LeaseReply>>('/v1/leases', { query: { ...query } }),
+    list: (
+      query: PageQuery & {
+        task?: string;
+        agent?: string;
+        state?: string;
+        /** Not over by their own state, or the others that are not past their end. */
+        live?: boolean;
+        /** `operator`: the tokens of persons, which belong to no task. */
+        given_for?: 'task' | 'operator';
+      } = {},
+    ) => this.#broker.call<Page<LeaseReply>>('/v1/leases', { query: { ...query } }),
     get: (id: string) => this.#broker.call<LeaseReply>(leasePath(id)),
     /** Longer life for a credential, decided anew. */
     renew: (id: string, incrementSeconds?: number) =>

@@ -70,6 +70,11 @@ export interface LeaseRecord {
   residue?: string;
 }
 
+/** Whether it is over by its own state, whatever became of what is above it. What is being revoked may still work. */
+export function isClosed({ state }: LeaseRecord): boolean {
+  return state === 'revoked' || state === 'abandoned';
+}
+
 /** So many failed attempts make a credential stuck: shown, with its owner and what is still exposed. Attempts go on for ever all the same. */
 export const STUCK_ATTEMPTS = 6;
 

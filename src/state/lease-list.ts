@@ -1,5 +1,5 @@
 import { strangeCursor } from '../core/cursor.js';
-import type { LeaseRecord } from '../core/lease.js';
+import { isClosed, type LeaseRecord } from '../core/lease.js';
 import { type Cell, isLeaseId, pathOf } from './cell.js';
 import { leasesById } from './look.js';
 import { pageAfter, readPlace, writePlace } from './paging.js';
@@ -38,6 +38,8 @@ export async function listLeases(cell: Cell, filter: Filter): Promise<Page<Lease
     (filter.task === undefined || lease.path.includes(filter.task)) &&
     (filter.agent === undefined || lease.agent === filter.agent) &&
     (filter.backend === undefined || lease.backend === filter.backend) &&
+    (filter.live === undefined || filter.live !== isClosed(lease)) &&
+    (filter.givenFor === undefined || (filter.givenFor === 'task') === (lease.taskId !== undefined)) &&
     (filter.state === undefined || (filter.state === 'stuck' ? lease.stuck : lease.state === filter.state));
   const items: LeaseRecord[] = [];
   if (names.length === 0) return { items: [] };
@@ -162,7 +164,7 @@ async function inOrder(cell: Cell, ids: readonly string[]): Promise<LeaseRecord[
 /** Not past its end; a credential until it is closed. */
 function isListed(lease: LeaseRecord, nowMs: number): boolean {
   if (lease.kind === 'token') return lease.expiresAtMs > nowMs;
-  return (lease.state !== 'revoked' && lease.state !== 'abandoned') || lease.residue !== undefined;
+  return !isClosed(lease) || lease.residue !== undefined;
 }
 
 function readCursor(text: string | undefined): Cursor | undefined {

@@ -452,7 +452,8 @@ export interface Views {
   }): Promise<Page<TaskRecord>>;
   /**
    * Leases that are not past their end, and credentials until they are closed. `task`: at it or anywhere below it, revoked tokens left
-   * out. `backend`: its credentials only. The state `stuck` is a label (core/lease.ts). At most 500 a page, in a stable order, resumable by
+   * out. `backend`: its credentials only. The state `stuck` is a label (core/lease.ts). `live`: whether by their own state they are not over
+   * (what is being revoked is not); `givenFor`: an operator token is given for no task. At most 500 a page, in a stable order, resumable by
    * cursor; a credential that moves on meanwhile may come twice in the list of its backend.
    */
   leases(filter: {
@@ -460,6 +461,8 @@ export interface Views {
     agent?: string;
     backend?: string;
     state?: string;
+    live?: boolean;
+    givenFor?: 'task' | 'operator';
     cursor?: string;
     limit: number;
   }): Promise<Page<LeaseRecord>>;

@@ -38,6 +38,8 @@ export function fakeViews(line: Line): Views {
           (filter.task === undefined || (lease.path.includes(filter.task) && !isMovedToken(lease))) &&
           (filter.agent === undefined || lease.agent === filter.agent) &&
           (filter.backend === undefined || lease.backend === filter.backend) &&
+          (filter.live === undefined || filter.live === !['revoked', 'abandoned'].includes(lease.state)) &&
+          (filter.givenFor === undefined || (filter.givenFor === 'task' ? lease.taskId : !lease.taskId)) &&
           (filter.state === undefined || (filter.state === 'stuck' ? lease.stuck : lease.state === filter.state)),
       );
       return pageOf(

@@ -196,6 +196,13 @@ describe('questions', () => {
     expect((await operator.leases.get(world.lease)).id).toBe(world.lease);
     const { items } = await operator.leases.list({ task: world.task });
     expect(items.filter(({ kind }) => kind === 'token').map(({ id }) => id)).toEqual([world.lease]);
+    const listed = async (query: Parameters<typeof operator.leases.list>[0]) =>
+      (await operator.leases.list(query)).items.map(({ id }) => id);
+    expect(await listed({ live: true, given_for: 'task' })).toContain(world.lease);
+    expect(await listed({ live: false })).not.toContain(world.lease);
+    // The operator asks with one.
+    const operators = await listed({ given_for: 'operator' });
+    expect([operators.length > 0, operators.includes(world.lease)]).toEqual([true, false]);
     expect((await operator.revocations.list()).items.map(({ id }) => id)).toContain(world.revocation);
     expect((await operator.revocations.get(world.revocation)).reason).toBe('drill');
     expect((await operator.revocations.preview({ agent: REFUNDS })).preview.leases).toBe(1);

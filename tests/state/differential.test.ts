@@ -678,6 +678,8 @@ const STEPS = {
       ...(task === undefined ? [] : [{ task }]),
       { state: ['active', 'revoked', 'revoking'][x % 3] as string },
       { state: 'stuck' },
+      { live: x % 2 === 0 },
+      { givenFor: (['task', 'operator'] as const)[x % 2] },
       { backend: ['postgres', 'vault'][x % 2] as string },
     ];
     const asked = filter[z % filter.length] as object;

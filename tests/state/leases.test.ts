@@ -606,6 +606,23 @@ describe.each(STORE_NAMES)('leases on %s', (name) => {
     expect((await revoke([lease.id])).revoked).toEqual([lease.id]);
   });
 
+  it('a list of live leases has what is being revoked and not what was; operator tokens have a list of their own', async () => {
+    const [given, dead] = [await world.tokenFor(task), await world.tokenFor(task)];
+    for (const lease of [given, dead]) await commit(lease);
+    await revoke([dead.id]);
+    const dying = await issued();
+    await revoke([dying.id]);
+    const { taskId: _, ...operators } = await world.tokenFor(task, { path: [], generations: [] });
+    await commit(operators);
+    const listed = async (filter: { live?: boolean; givenFor?: 'task' | 'operator' }) =>
+      (await world.views.leases({ ...filter, limit: 10 })).items.map(({ id }) => id).sort();
+    expect(await listed({ live: true })).toEqual([given.id, dying.id, operators.id].sort());
+    expect(await listed({ live: false })).toEqual([dead.id]);
+    expect(await listed({ givenFor: 'operator' })).toEqual([operators.id]);
+    expect(await listed({ live: true, givenFor: 'task' })).toEqual([given.id, dying.id].sort());
+    expect(await listed({})).toHaveLength(4);
+  });
+
   it('every lease is listed exactly once, of the cell and of a tree, whatever the page', async () => {
     const child = await world.openTask({ path: task.path });
     const inTree: string[] = [];

@@ -12,6 +12,7 @@ interface ListFlags extends PageFlags {
   task?: string;
   agent?: string;
   state?: string;
+  all?: boolean;
 }
 
 const COLUMNS = ['id', 'agent', 'resource', 'tools', 'secret', 'state', 'expires_at'];
@@ -49,18 +50,21 @@ export function leaseCommand(): Command {
   inPages(
     lease
       .command('ls')
-      .description('live leases')
+      .description('live leases of tasks')
       .option('--task <task>', 'of a task and everything below it')
       .addOption(agentOption('of an agent'))
-      .addOption(new Option('--state <state>', 'stuck: not revoked after six attempts').choices(STATES)),
+      .addOption(new Option('--state <state>', 'stuck: not revoked after six attempts').choices(STATES))
+      .option('--all', 'also revoked ones until their end, and operator tokens'),
   ).action((_: unknown, command: Command) =>
     asked<ListFlags>(command, async (mayfly, flags) => {
-      const { task, agent, state } = flags;
+      const { task, agent, state, all } = flags;
       const page = await mayfly.leases.list({
         ...pageOf(flags),
         ...(task && { task }),
         ...(agent && { agent }),
         ...(state && { state }),
+        // Whoever names a state gets what is in it. Every command of a person's is one operator token more.
+        ...(!state && !all && { live: true, given_for: 'task' as const }),
       });
       showPage(page, flags, state === 'stuck' ? STUCK_COLUMNS : COLUMNS);
     }),

@@ -21,12 +21,21 @@ export const leases: readonly Route[] = [
       state: z.enum(['pending', 'active', 'revoking', 'revoked', 'abandoned', 'stuck']).optional().meta({
         description: '`stuck`: not dead after six attempts, or something is left of it',
       }),
+      live: z.enum(['true', 'false']).optional().meta({
+        description: '`true`: not over by their own state (pending, active, revoking); `false`: revoked or abandoned',
+      }),
+      given_for: z.enum(['task', 'operator']).optional().meta({
+        description: '`operator`: operator tokens, which a person gets for a few minutes at a time and for no task',
+      }),
     }),
     reply: { 200: pageOf(leaseShape) },
     errors: ['not_found', 'denied'],
     handle: async (parts, { caller, query }) => {
-      const { limit, ...filter } = query;
-      const page = await listLeases(parts, caller, { limit, ...defined(filter) });
+      const { limit, live, given_for: givenFor, ...filter } = query;
+      const page = await listLeases(parts, caller, {
+        limit,
+        ...defined({ ...filter, live: live && live === 'true', givenFor }),
+      });
       return { status: 200, body: pageOnWire(page, leaseOnWire) };
     },
   }),

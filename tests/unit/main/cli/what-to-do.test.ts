@@ -118,6 +118,16 @@ describe('the command line says what to do', () => {
     },
   );
 
+  it.each([
+    [[], { live: 'true', given_for: 'task' }],
+    [['--all'], {}],
+    [['--state', 'revoked'], { state: 'revoked' }],
+    [['--task', 'tsk_a_1'], { task: 'tsk_a_1', live: 'true', given_for: 'task' }],
+  ])('leases are the live ones of tasks, unless something else is asked for: lease ls %j', async (words, asked) => {
+    await at.mayfly('lease', 'ls', ...words);
+    expect(Object.fromEntries(at.asked[0]?.url.searchParams ?? [])).toEqual({ limit: '50', ...asked });
+  });
+
   it.each([['audit'], ['task', 'ls'], ['lease', 'ls'], ['secret', 'ls']])(
     'how to get what is not in this page, and nothing when that was all: %s %s',
     async (...words) => {
