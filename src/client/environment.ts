@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { isKeyOf } from '../core/certificate-key.js';
 import type { CertificateIdentity, ClientIdentity } from './identity.js';
 import { InvalidRequest } from './mayfly-error.js';
 import { jwtFile, namedFile, pemFile } from './named-file.js';
@@ -39,14 +40,26 @@ export function certificateOf(environment: NodeJS.ProcessEnv): CertificateIdenti
   }
   const readCertificate = pemFile('MAYFLY_CERT_FILE', certFile, 'certificate');
   const readKey = pemFile('MAYFLY_KEY_FILE', keyFile, 'private key');
+  let fitting = '';
   return {
     get cert() {
       return readCertificate();
     },
+    // Read after the certificate, whenever both are: a pair that is none would be told as a broker that does not answer.
     get key() {
-      return readKey();
+      const key = readKey();
+      const certificate = readCertificate();
+      if (`${certificate}${key}` !== fitting && !isKeyOf(key, certificate)) throw noPair(certFile, keyFile);
+      fitting = `${certificate}${key}`;
+      return key;
     },
   };
+}
+
+function noPair(certFile: string, keyFile: string): InvalidRequest {
+  return misconfigured(
+    `MAYFLY_KEY_FILE: ${keyFile} is not the key of the certificate in MAYFLY_CERT_FILE, ${certFile}: name two that belong together.`,
+  );
 }
 
 /** TLS shows a certificate; without TLS the caller would be nobody, and be told of a missing identity. */

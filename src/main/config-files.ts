@@ -1,5 +1,6 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import { BrokerError } from '../core/errors.js';
+import { type PairFiles, readPair } from './certificate-pair.js';
 import { type Config, readRootKey, redisAddress } from './config.js';
 import { readBundle } from './read-bundle.js';
 
@@ -8,7 +9,7 @@ const WITH_DEMANDS = ['root_key_file', 'redis.url_file', 'redis.cluster_file'];
 
 /**
  * What is wrong with the files and folders that a configuration names, each by its key: missing, not readable by this user, a root key that others may
- * read. Nobody is connected to, so addresses and sockets are taken as they are.
+ * read, a certificate whose key is another's. Nobody is connected to, so addresses and sockets are taken as they are.
  */
 export async function fileProblems(config: Config): Promise<string[]> {
   const problems: string[] = [];
@@ -27,7 +28,19 @@ export async function fileProblems(config: Config): Promise<string[]> {
     const problem = WITH_DEMANDS.includes(key) ? undefined : problemOf(path, isFolder);
     if (problem !== undefined) problems.push(`${key}: ${path} ${problem}.`);
   }
+  for (const [key, pair] of pairs(config)) {
+    const areRead = [pair.cert_file, pair.key_file].every((path) => problemOf(path, false) === undefined);
+    if (areRead) await tell(key, () => readPair(key, pair));
+  }
   return problems;
+}
+
+/** Certificates with their keys, whoever shows them: a listener or a backend's client. */
+function pairs(value: unknown, at: string[] = []): [string, PairFiles][] {
+  if (typeof value !== 'object' || value === null) return [];
+  const own = value as Partial<PairFiles>;
+  const inner = Object.entries(value).flatMap(([name, one]) => pairs(one, [...at, name]));
+  return own.cert_file && own.key_file ? [[at.join('.'), own as PairFiles], ...inner] : inner;
 }
 
 interface Named {

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { activateOwnBundle } from '../broker/activate-bundle.js';
 import type { Parts } from '../broker/parts.js';
@@ -8,6 +7,7 @@ import type { Clock } from '../core/time.js';
 import { routes } from '../edge/http/routes/index.js';
 import { type HttpDoor, openHttpDoor } from '../edge/http/server.js';
 import { keepBooks, takeJobs } from '../edge/jobs/jobs.js';
+import { readPair } from './certificate-pair.js';
 import { compose } from './compose.js';
 import type { Config } from './config.js';
 import { followTrust } from './follow-trust.js';
@@ -161,20 +161,14 @@ function certificateRenewal(door: HttpDoor, { config, mtlsCertificate, observe }
 
 function listeners(config: Config, mtlsCertificate: StartOptions['mtlsCertificate']) {
   const { listen, mtls } = config;
-  const tls = listen.tls && {
-    cert: readFileSync(listen.tls.cert_file, 'utf8'),
-    key: readFileSync(listen.tls.key_file, 'utf8'),
-  };
+  const tls = listen.tls && readPair('listen.tls', listen.tls);
   return {
     plain: { host: listen.host, port: listen.port, ...(tls && { tls }) },
     ...(mtls && {
       mtls: {
         host: mtls.host,
         port: mtls.port,
-        tls: mtlsCertificate ?? {
-          cert: readFileSync(mtls.cert_file, 'utf8'),
-          key: readFileSync(mtls.key_file, 'utf8'),
-        },
+        tls: mtlsCertificate ?? readPair('mtls', mtls),
       },
     }),
   };

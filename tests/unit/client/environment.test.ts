@@ -67,6 +67,22 @@ it('a certificate is read from its files each time, and wins over a JWT-SVID', a
   expect(() => identity.cert).toThrow(/MAYFLY_CERT_FILE: .*cert is not a certificate in PEM/);
 });
 
+it('a key that is not its certificate’s is told with both files, before anybody is connected to', async () => {
+  const [one, two] = [await x509Svid(), await x509Svid()];
+  const cert = file('cert', one.certificatePem);
+  const key = file('key', two.keyPem);
+  const environment = { MAYFLY_ADDR: 'https://127.0.0.1:1', MAYFLY_CERT_FILE: cert, MAYFLY_KEY_FILE: key };
+  const list = () => Mayfly.fromEnv(environment).leases.list();
+  await expect(list()).rejects.toMatchObject({
+    name: 'InvalidRequest',
+    message: expect.stringContaining(
+      `MAYFLY_KEY_FILE: ${key} is not the key of the certificate in MAYFLY_CERT_FILE, ${cert}`,
+    ),
+  });
+  file('cert', two.certificatePem);
+  await expect(list()).rejects.toMatchObject({ code: 'unavailable' });
+});
+
 it('a certificate needs an address with TLS, and the start says so', () => {
   const read = () => environmentOptions({ MAYFLY_ADDR: 'http://x', MAYFLY_CERT_FILE: 'c', MAYFLY_KEY_FILE: 'k' });
   expect(read).toThrow(InvalidRequest);

@@ -3,12 +3,23 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { checkConfig } from '../../../src/main/config.js';
 import { fileProblems } from '../../../src/main/config-files.js';
+import { openDevTrustDomain } from '../../../src/main/dev/trust-domain.js';
 
 let dir: string;
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'mayfly-config-files-'));
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+let tls: { certificatePem: string; keyPem: string };
+let otherKeyPem: string;
+beforeAll(async () => {
+  const issued = mkdtempSync(join(tmpdir(), 'mayfly-config-pairs-'));
+  const trustDomain = await openDevTrustDomain(issued);
+  tls = await trustDomain.x509Svid({ path: '/broker', ttlSeconds: 60 });
+  otherKeyPem = (await trustDomain.x509Svid({ path: '/broker', ttlSeconds: 60 })).keyPem;
+  rmSync(issued, { recursive: true });
+});
 
 const KEY = Buffer.alloc(32, 1).toString('base64');
 
@@ -33,7 +44,9 @@ const put = (name: string, text = 'x', mode = 0o600) => writeFileSync(join(dir, 
 function putAll(): void {
   put('root.key', KEY);
   put('redis.url', 'redis://127.0.0.1:6379');
-  for (const name of ['tls.pem', 'tls.key', 'trust.json', 'one.password']) put(name);
+  put('tls.pem', tls.certificatePem);
+  put('tls.key', tls.keyPem);
+  for (const name of ['trust.json', 'one.password']) put(name);
   for (const name of ['keys', 'bundle', 'bundle/policies']) mkdirSync(join(dir, name));
   put('bundle/policies/agents.cedar', '');
 }
@@ -87,6 +100,28 @@ describe('the files that a configuration names', () => {
     putAll();
     make();
     expect(await fileProblems({ ...config(), [key]: join(dir, name) })).toEqual([expect.stringMatching(problem)]);
+  });
+
+  it('a key that is not its certificate’s is a problem, told with both files: of a listener and of a backend', async () => {
+    putAll();
+    put('tls.key', otherKeyPem);
+    const pair = { cert_file: join(dir, 'tls.pem'), key_file: join(dir, 'tls.key') };
+    const { listen, backends, ...rest } = config();
+    const orders = { ...backends['orders'], tls: pair } as (typeof backends)[string];
+    const files = `.key_file: ${pair.key_file} is not the key of the certificate in`;
+    expect(await fileProblems({ ...rest, listen, backends: { orders } })).toEqual([
+      `listen.tls${files} listen.tls.cert_file, ${pair.cert_file}: name two that belong together.`,
+      `backends.orders.tls${files} backends.orders.tls.cert_file, ${pair.cert_file}: name two that belong together.`,
+    ]);
+  });
+
+  it.each([
+    ['cert_file', 'tls.pem', 'certificate'],
+    ['key_file', 'tls.key', 'private key'],
+  ])('a %s that is none is a problem, and what it holds is not shown', async (name, file, kind) => {
+    putAll();
+    put(file, 'hunter2');
+    expect(await fileProblems(config())).toEqual([`listen.tls.${name}: ${join(dir, file)} holds no ${kind} in PEM.`]);
   });
 
   it('a folder where a file is named, and a file where a folder is named, are problems', async () => {

@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { jest } from '@jest/globals';
 import { TokenRefusal } from '../../../../src/client/token-refusal.js';
 import { report } from '../../../../src/main/cli/output.js';
@@ -101,6 +102,16 @@ describe('the command line says what to do', () => {
       expect(at.asked).toEqual([]);
     },
   );
+
+  it('a key that is not its certificate’s is told with both files, and not as a broker that does not answer', async () => {
+    await at.showCertificate();
+    const key = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ type: 'pkcs8', format: 'pem' });
+    const path = at.file('other.pem', key as string);
+    process.env['MAYFLY_KEY_FILE'] = path;
+    const { code, err } = await at.mayfly('task', 'ls');
+    const both = `MAYFLY_KEY_FILE: ${path} is not the key of the certificate in MAYFLY_CERT_FILE, ${process.env['MAYFLY_CERT_FILE']}`;
+    expect([code, err]).toEqual([1, expect.stringContaining(both)]);
+  });
 
   it('a configuration that is not there', async () => {
     const { code, err } = await at.mayfly('config', 'check', NEVER);
