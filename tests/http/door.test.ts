@@ -217,6 +217,11 @@ describe('what comes in', () => {
     expect(received).toContain('"url":"https://mayfly.example/v1/toys/1"');
   });
 
+  it('200: empty pairs of a query, however many, are no parameters', async () => {
+    const { status, body } = await it_.call('GET', '/v1/toys/1?&&limit=2&&cursor=x&');
+    expect([status, body.limit, body.cursor]).toEqual([200, 2, 'x']);
+  });
+
   it('400: a query parameter twice, unknown, or out of bounds', async () => {
     expect((await it_.call('GET', '/v1/toys/1?limit=1&limit=2')).body.field).toBe('limit');
     expect((await it_.call('GET', '/v1/toys/1?limt=1')).body.detail).toBe(

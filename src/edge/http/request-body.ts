@@ -82,6 +82,8 @@ export function parseParameters(text: string, repeatable: ReadonlySet<string> = 
     throw new BrokerError('too_large', `There may be at most ${FORM_PARAMETERS_MAX} parameters.`);
   }
   for (const pair of pairs) {
+    // `a=1&&b=2&`: nothing between two marks is no parameter (URL standard, 5.1), however often it comes.
+    if (pair === '') continue;
     const mark = pair.indexOf('=');
     const name = decode(mark < 0 ? pair : pair.slice(0, mark));
     const value = mark < 0 ? '' : decode(pair.slice(mark + 1));

@@ -19,6 +19,10 @@ describe('parameters', () => {
     expect({ ...parseParameters('a=1+2%2B3&b=%25%34&c=&d') }).toEqual({ a: '1 2+3', b: '%4' });
   });
 
+  it.each(['a=1&&b=2', '&&a=1&&&b=2&', 'a=1&b=2&&'])('%s: nothing between two marks is no parameter', (text) => {
+    expect({ ...parseParameters(text) }).toEqual(Object.fromEntries(new URLSearchParams(text)));
+  });
+
   it('reach no prototype', () => {
     const parsed = parseParameters('__proto__=x&constructor=y');
     expect(Object.getPrototypeOf(parsed)).toBeNull();
