@@ -8,3 +8,19 @@ describe('what is generated', () => {
     });
   }
 });
+
+describe('what the README has its readers save in a clone', () => {
+  const readme = readFileSync('README.md', 'utf8');
+  const saved = [...readme.matchAll(/^<!-- test: (\S+\.\w+) -->$|^npx .* > ([\w.-]+)$/gm)].map(
+    ([, listed, written]) => (listed ?? written) as string,
+  );
+  const ignored = readFileSync('.gitignore', 'utf8').split('\n');
+
+  it.each(saved)('%s is ignored by Git, and so by `npm run check`', (name) => {
+    expect(ignored.some((line) => line === `/${name}` || line === name.replace(/^.*(?=\.)/, '*'))).toBe(true);
+  });
+
+  it('is found here', () => {
+    expect(saved).toEqual(expect.arrayContaining(['agent.mjs', 'agent.svid', 'receipt.jwt']));
+  });
+});
