@@ -210,7 +210,7 @@ export class BrokerConnection {
     return identity && isCertificate(identity) ? url : issuer;
   }
 
-  /** A person acts with a five-minute token bound to our key (DESIGN.md 8); it is fetched when needed and used until shortly before its end. */
+  /** A person acts with a five-minute token bound to our key; it is fetched when needed and used until shortly before its end. */
   async #operatorToken(): Promise<string> {
     const { identity, issuer, clock } = this.options;
     const nowMs = clock.now();

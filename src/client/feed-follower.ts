@@ -47,7 +47,7 @@ const ACK_BYTES_MAX = 16 * 1024;
 const EXPIRE_EVERY_MS = 10_000;
 
 /**
- * Follows the feed of revocations over SSE, for ever, and keeps its table (DESIGN.md 7). Its position is the last entry it applied,
+ * Follows the feed of revocations over SSE, for ever, and keeps its table (docs/architecture.md, path 3). Its position is the last entry it applied,
  * never a heartbeat's head; a head that is not that place is a gap or a step back, and both are answered by a new snapshot. A
  * snapshot is laid over what is there, so nothing is un-revoked while it arrives or by what it lacks.
  */

@@ -2,7 +2,7 @@ import { type Clock, type EpochMs, systemClock } from '../core/time.js';
 
 /**
  * A clock that never goes back, and does not stand still while the system's is set back: a token that has expired stays expired
- * whatever happens to the wall clock (FAILURES I19). `elapsedMs` is time that nobody can set.
+ * whatever happens to the wall clock. `elapsedMs` is time that nobody can set.
  */
 export interface SteadyClock extends Clock {
   elapsedMs(): number;

@@ -122,7 +122,7 @@ export interface Verifier {
   readonly audience: string;
   readonly issuer: string;
   /**
-   * Checks a token: signature, `typ`, issuer, the one audience, times, sender constraint and the feed, all local (DESIGN.md 7). Waits only
+   * Checks a token: signature, `typ`, issuer, the one audience, times, sender constraint and the feed, all local. Waits only
    * for a key or a place of the feed that is about to come, and for the decision point. Throws TokenRefusal.
    */
   verify(token: string, presented?: Presented): Promise<VerifiedTask>;

@@ -2,7 +2,7 @@ import { isPosition, type Position } from './position.js';
 import type { FeedEntry, Match } from './revocations.js';
 
 /**
- * What the feed says (STANDARDS.md 8.3). `reset`: a snapshot begins. `entry`: one revocation, oldest first. `head`: everything up to this
+ * What the feed says. `reset`: a snapshot begins. `entry`: one revocation, oldest first. `head`: everything up to this
  * place has been sent; one that is not the last entry received is a gap.
  */
 export type FeedFrame = { kind: 'reset' } | { kind: 'entry'; entry: FeedEntry } | { kind: 'head'; position: Position };

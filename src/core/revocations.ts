@@ -112,7 +112,7 @@ interface Bucket {
  * told by any known member are looked at every time.
  *
  * It only ever forgets through `expire` and `clear`: applying an older snapshot over it un-revokes nothing. A token of an epoch before the
- * table's own is dead, whether or not the entry that said so is still there (DESIGN.md 5).
+ * table's own is dead, whether or not the entry that said so is still there.
  */
 export class RevocationTable {
   readonly #facets: Record<Facet, Map<string, Bucket>> = {

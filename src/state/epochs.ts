@@ -31,7 +31,7 @@ export type EnterEpoch = (epoch: number) => Promise<void>;
 export type RepeatAcknowledged = () => Promise<number>;
 
 /**
- * Watches that the store is the one this broker knows, and raises the epoch when it may have forgotten something (DESIGN.md 5): another
+ * Watches that the store is the one this broker knows, and raises the epoch when it may have forgotten something (docs/architecture.md, "Epoch"): another
  * master, a restart that may have lost writes, a write that was seen and is gone, a beat that nobody left has seen. Raising kills every
  * token of earlier epochs; grants stay closed in the whole cell until every broker that beat lately has confirmed the new one.
  */

@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** How far a broker has seen the line, kept on its own disk: what tells an older store from this one (DESIGN.md 5, Epoch). */
+/** How far a broker has seen the line, kept on its own disk: what tells an older store from this one (epoch: docs/architecture.md). */
 export interface Head {
   epoch: number;
   /** The last write (audit stream id) it has seen. */

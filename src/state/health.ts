@@ -150,7 +150,7 @@ export class RedisHealth implements Health {
   }
 }
 
-/** What the store must be for anything to be granted (DESIGN.md 5): version, AOF, no eviction. How it syncs decides about restarts only. */
+/** What the store must be for anything to be granted: version, AOF, no eviction. How it syncs decides about restarts only. */
 export function profileLines(info: Map<string, string>, appendFsync: string | undefined): HealthLine[] {
   const valkey = info.get('valkey_version');
   const version = valkey ?? info.get('redis_version') ?? '0';

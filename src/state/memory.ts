@@ -5,7 +5,7 @@ import type { Match } from '../core/revocations.js';
 import type { TaskRecord } from '../core/task.js';
 import type { LockRecord, RevocationRecord } from './stores.js';
 
-/** What a broker said yes to and nobody may lose: it is repeated when the store has forgotten it (DESIGN.md 5, Epoch). */
+/** What a broker said yes to and nobody may lose: it is repeated when the store has forgotten it (epoch: docs/architecture.md). */
 export type Acknowledged = { atMs: number; audit: AuditRecord } & (
   | { kind: 'end'; task: TaskRecord }
   /** A suspension, resumption or context change. `cut`: everything given before died of it. */

@@ -26,7 +26,10 @@ export type RedisUrl = string | readonly string[];
 /** The replies are read as RESP2 has them. */
 type ConnectionOptions = Omit<RedisOptions, 'replyMapping'>;
 
-/** Requests: an answer within 250 ms or an error, nothing is sent twice, nothing waits for a connection (F7, F21). */
+/**
+ * Requests: an answer within 250 ms or an error, nothing is sent twice, nothing waits for a connection. By itself the client
+ * sends again what got no answer, which runs a script twice, and waits for ever at a node that is frozen.
+ */
 const REQUEST_OPTIONS: ConnectionOptions = {
   commandTimeout: COMMAND_TIMEOUT_MS,
   connectTimeout: CONNECT_TIMEOUT_MS,
@@ -48,7 +51,10 @@ const REQUEST_CLUSTER_OPTIONS: ClusterOptions = {
   clusterRetryStrategy: (times) => Math.min(50 * times, 500),
 };
 
-/** Waiting readers and workers: they wait for Redis to come back, and their commands may block (F22). */
+/**
+ * Waiting readers and workers: they wait for Redis to come back, and their commands may block (a time limit on a worker's makes errors
+ * of them while it is merely idle).
+ */
 const WAITING_OPTIONS: ConnectionOptions = {
   connectTimeout: 2_000,
   disconnectTimeout: DISCONNECT_TIMEOUT_MS,

@@ -50,7 +50,7 @@ const IDLE_SECONDS = 1;
 const CLOSE_TIMEOUT_MS = 2_000;
 const WATCH_EVERY_MS = 5_000;
 const NO_PROGRESS_MS = 10_000;
-/** More errors than this in one second, and a worker makes way for the sweeper for a while (F6: a full Redis makes workers spin). */
+/** More errors than this in one second, and a worker makes way for the sweeper for a while (a full Redis makes workers spin). */
 const ERRORS_PER_SECOND_MAX = 10;
 const BACK_OFF_MS = 5_000;
 const BACK_OFF_MS_MAX = 30_000;
@@ -81,7 +81,8 @@ interface Lane {
 
 /**
  * Hands for due work. The truth is the due index in the cell (every script that makes something due writes it there): a BullMQ job for it is a
- * quick messenger that may be lost, repeated or late, and the sweeper comes for whatever no job has settled in time (DESIGN.md 5).
+ * quick messenger that may be lost, repeated or late, and the sweeper comes for whatever no job has settled in time
+ * (docs/architecture.md, "Jobs are hands, the lease is truth").
  */
 export class RedisSchedule implements Schedule {
   readonly #cell: Cell;
@@ -168,7 +169,7 @@ export class RedisSchedule implements Schedule {
 
   /** One messenger, whose words are those of the due index. */
   async #tell(lane: string, jobs: Job[]): Promise<void> {
-    // A fresh id each time: an id that a finished job still holds would be ignored without a word (F4).
+    // A fresh id each time: an id that a finished job still holds would be ignored without a word.
     const jobId = randomBytes(12).toString('hex');
     const options = { jobId, attempts: 1, removeOnComplete: true, removeOnFail: true };
     await this.#queueOf(lane).add('due', { due: jobs.map(dueMember) }, options);
@@ -245,7 +246,7 @@ export class RedisSchedule implements Schedule {
     lane.backOffMs = Math.min(2 * lane.backOffMs, BACK_OFF_MS_MAX);
   }
 
-  /** A worker that does nothing while jobs wait is dead without knowing it (F22): it is replaced. */
+  /** A worker that does nothing while jobs wait is dead without knowing it, as after some fail-overs: it is replaced. */
   async #watch(): Promise<void> {
     for (const lane of this.#lanes.values()) {
       if (lane.active > 0 || performance.now() - lane.progressAtMs < NO_PROGRESS_MS) continue;

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { MESSENGER_MS } from './due.js';
 
-/** What a script may do when Redis is full: reads write nothing; ends, locks and revocations need no room first (F6). */
+/** What a script may do when Redis is full: reads write nothing; ends, locks and revocations need no room first, so that a full Redis stops nobody from stopping. */
 type Flags = '' | 'no-writes' | 'allow-oom';
 
 interface Recipe {

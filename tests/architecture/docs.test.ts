@@ -1,4 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { generatedFiles } from '../../src/main/reference.js';
 
 describe('what is generated', () => {
@@ -22,5 +23,24 @@ describe('what the README has its readers save in a clone', () => {
 
   it('is found here', () => {
     expect(saved).toEqual(expect.arrayContaining(['agent.mjs', 'agent.svid', 'receipt.jwt']));
+  });
+});
+
+describe('a page that the code names', () => {
+  const below = (folder: string) =>
+    readdirSync(folder, { recursive: true, encoding: 'utf8' }).map((name) => join(folder, name));
+  const pages = new Set([...readdirSync('.'), ...['docs', 'tests'].flatMap(below)].map((path) => basename(path)));
+  /** Standards, by the names of their pages. */
+  const SPIFFE = /^(SPIFFE|JWT-SVID|X509-SVID)/;
+
+  it.each(['src', 'tests', 'scripts'])('is in the tree: %s', (folder) => {
+    const missing = below(folder)
+      .filter((path) => /\.(ts|mjs|lua|sh)$/.test(path))
+      .flatMap((path) =>
+        [...readFileSync(path, 'utf8').matchAll(/[\w-]+\.md\b/g)]
+          .filter(([name]) => !pages.has(name) && !SPIFFE.test(name))
+          .map(([name]) => `${path} names ${name}`),
+      );
+    expect(missing).toEqual([]);
   });
 });

@@ -5,7 +5,7 @@ import { EMAILS, ORDERS, REFUNDS } from '../fakes/policy.js';
 import type { Answer, Call } from './open-door.js';
 import { openWorld, TASK, tokenForm, type World } from './world.js';
 
-/* Who may do what on a task (DESIGN.md 8). The rule of this door: operators operate, everything else is allowed, so that what is refused
+/* Who may do what on a task. The rule of this door: operators operate, everything else is allowed, so that what is refused
    here is refused by the verbs themselves. */
 
 type Hand = 'opener' | 'operator' | 'agent' | 'its token' | 'another agent' | 'a tool';

@@ -5,7 +5,7 @@ import { describeVault } from './vault-world.js';
 
 const WITHIN_MS = 60_000;
 const CREDENTIALS = 3;
-/** DESIGN.md 10: a credential is confirmed dead so soon after its end. */
+/** docs/architecture.md, Bounds: a credential is confirmed dead so soon after its end. */
 const CONFIRMED_SECONDS_MAX = 5;
 
 /** What operators read of secrets, from workers that have really done the work. */

@@ -17,7 +17,7 @@ import { sweep } from '../e2e/credentials/sweep.js';
 import { atBao, BAO_SECRET, BaoScene, CREDS, TOKENS } from './bao-scene.js';
 import { describeVault } from './vault-world.js';
 
-/** DESIGN.md 10: life of what nobody answers for, with its backend up. */
+/** docs/architecture.md, Bounds: life of what nobody answers for, with its backend up. */
 const ORPHAN_MS_MAX = 30_000;
 const STOPPED_MS_MAX = 20_000;
 

@@ -28,6 +28,20 @@ type Result<Method extends keyof Ledger> = Awaited<ReturnType<Ledger[Method]>>;
  * The invariants of the life cycle, checked from the outside: from the calls in the order they took effect, from what exists at the
  * backend and from what verifiers say. It shares no rule with the ledger it watches: what kills what is said here once more, by task paths
  * and selectors, and never by positions, fences or generations.
+ *
+ * The names of what it finds violated:
+ * - I1: what exists at the backend, or a verifier accepts, has one live lease of an active task behind it.
+ * - I2: nothing is accepted, or exists, past its own end or that of anything above it.
+ * - I3: what was refused as revoked is never accepted again.
+ * - I4: each task reaches one end, and keeps it.
+ * - I5: paths are bounded; whoever got something passed on has no more tools than who passed it on, who is remembered.
+ * - I10: doing it again changes nothing.
+ * - I20: whatever waits for somebody is due, so that somebody comes.
+ * - I21: after the last fault, work that is due comes to an end.
+ * - I23: what today's policy no longer allows does not live on.
+ *
+ * I8 (a revocation is effective in time), I9 (no fault leads to an allow) and I11 (whoever acts on an older reading changes nothing) are
+ * broken only by breaking one of these.
  */
 export class Oracle {
   readonly violations: string[] = [];

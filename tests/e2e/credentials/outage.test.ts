@@ -5,7 +5,7 @@ import { Scene } from './scene.js';
 
 /** How long PostgreSQL is really away; `MAYFLY_OUTAGE_SECONDS=60` for the whole minute. The hour is tests/unit/broker/outage.test.ts, on a virtual clock. */
 const AWAY_MS = 1_000 * Number(process.env['MAYFLY_OUTAGE_SECONDS'] ?? 20);
-/** DESIGN.md 10. */
+/** docs/architecture.md, Bounds: dead after a broken backend is back, and usually. */
 const RETURN_MS = 60_000;
 const CONFIRMED_P99_MS = 5_000;
 const CREDENTIALS = 25;

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { until } from '../brokers.js';
 import { type Issued, Scene } from './scene.js';
 
-/** DESIGN.md 10: life of an orphan credential, with its backend up. */
+/** docs/architecture.md, Bounds: life of an orphan credential, with its backend up. */
 const ORPHAN_MS_MAX = 30_000;
 
 describe('a store that is lost for good', () => {

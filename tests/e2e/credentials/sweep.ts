@@ -2,7 +2,7 @@ import type { LeaseRecord } from '../../../src/core/lease.js';
 import type { Outcome, Point } from './points.js';
 import type { Scene } from './scene.js';
 
-/** DESIGN.md 10: life of an orphan credential after a crash, with its backend up. */
+/** docs/architecture.md, Bounds: life of an orphan credential after a crash, with its backend up. */
 const ORPHAN_MS_MAX = 30_000;
 const SETTLED_WITHIN_MS = 90_000;
 const SWEEP_WITHIN_MS = 900_000;

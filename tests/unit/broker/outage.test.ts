@@ -9,7 +9,7 @@ import { agentOf, openVerbWorld, type VerbWorld } from './world.js';
 
 const CREDENTIALS = 50;
 const HOUR_MS = 3_600_000;
-/** DESIGN.md 10: within so much after a broken backend returns. */
+/** docs/architecture.md, Bounds: dead within so much after a broken backend is back. */
 const RETURN_MS = 60_000;
 const SECRETS = [
   { name: 'orders-db', backend: 'pg' },

@@ -59,7 +59,10 @@ export interface TokenOrder {
   meta: Record<string, string>;
 }
 
-/** What there is to say to a Vault about one lease: its token, its secret, its end. The words of FAILURES.md F1, each answer as it was measured there. */
+/**
+ * What there is to say to a Vault about one lease: its token, its secret, its end. Each answer is taken for what it was measured to
+ * mean on OpenBao with a real database (docs/plugins/backends/vault.md).
+ */
 export class VaultLeases {
   readonly #client: VaultClient;
   readonly #session: VaultSession;
