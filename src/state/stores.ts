@@ -298,6 +298,7 @@ export interface Ledger {
   /**
    * The drain or the judging of a task is done, as it was begun on the task in this state and generation: no longer due for that work. `stale`:
    * the task moved on meanwhile and the work stays due. (An end keeps the generation, so the state counts too; and a drain settles no judging.)
+   * Who settles what was settled already gets the same answer, and leaves no record.
    */
   settleTask(write: {
     taskId: string;

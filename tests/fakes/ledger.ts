@@ -517,9 +517,9 @@ export class FakeLedger implements Ledger {
     if (!task) return gone;
     const movedOn = task.generation !== write.generation || task.state !== write.state;
     if (movedOn && !this.#line.bugs.dropVerdictCompare) return { outcome: 'stale' };
-    this.#line.settle(write.work, task.id);
+    const wasDue = this.#line.settle(write.work, task.id);
     if (write.work === 're-evaluate-task') this.#line.state.judgeBy.delete(task.id);
-    this.#line.record(write.audit);
+    if (wasDue) this.#line.record(write.audit);
     return { outcome: 'settled' };
   }
 

@@ -198,8 +198,9 @@ export class Line {
     this.state.due.set(`${job}:${id}`, { job, id, atMs, ...(backend !== undefined && { backend }) });
   }
 
-  settle(job: JobName, id: string): void {
-    this.state.due.delete(`${job}:${id}`);
+  /** Whether it was due. */
+  settle(job: JobName, id: string): boolean {
+    return this.state.due.delete(`${job}:${id}`);
   }
 
   /** Drops entries that can kill nothing any more. */

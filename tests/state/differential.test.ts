@@ -606,6 +606,7 @@ const STEPS = {
     const taskId = pick(pair.tasks, x);
     const task = taskId === undefined ? undefined : await pair.sides[0].stores.views.task(taskId);
     if (!task) return;
+    const audit = pair.audit('task.drained');
     await pair.ask(`settleTask ${taskId}`, ({ stores }) =>
       stores.ledger.settleTask({
         taskId: task.id,
@@ -613,6 +614,7 @@ const STEPS = {
         state: task.state,
         generation: task.generation - (z % 4 === 0 ? 1 : 0),
         nowMs: pair.clock.now(),
+        audit,
       }),
     );
   },

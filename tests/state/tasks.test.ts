@@ -81,6 +81,22 @@ describe.each(STORE_NAMES)('tasks on %s', (name) => {
     expect(await world.views.judgeBy(task.id)).toBeUndefined();
   });
 
+  it('a drain that two messengers bring is recorded once: by whoever settles it', async () => {
+    const task = await world.openTask();
+    await end(task.id);
+    const settle = () =>
+      world.ledger.settleTask({
+        taskId: task.id,
+        work: 'drain-task',
+        state: 'completed',
+        generation: task.generation,
+        nowMs: world.clock.now(),
+        audit: world.audit('task.drained', { task: task.id }),
+      });
+    expect([await settle(), await settle()]).toEqual([{ outcome: 'settled' }, { outcome: 'settled' }]);
+    expect((await world.auditLog.read({ task: task.id, type: 'task.drained', limit: 10 })).items).toHaveLength(1);
+  });
+
   it('the same reference opens one task, whoever is first', async () => {
     const task = await world.openTask({ ref: 'run-1' });
     const again = await world.openTask({ ref: 'run-1' });

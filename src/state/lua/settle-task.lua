@@ -4,7 +4,8 @@
 -- Returns: {'settled' | 'stale' | 'not_found'}.
 if not state then return { 'not_found' } end
 if state ~= ARGV[6] or generation ~= ARGV[7] then return { 'stale' } end
-redis.call('ZREM', dueKey, ARGV[5] .. ':' .. taskId)
+local wasDue = redis.call('ZREM', dueKey, ARGV[5] .. ':' .. taskId) == 1
 if ARGV[5] == 're-evaluate-task' then redis.call('HDEL', taskKey, 'judge') end
-record(ARGV[3])
+-- Messengers come late and twice: who settles what somebody else has settled did nothing, and no record says it again.
+if wasDue then record(ARGV[3]) end
 return { 'settled' }
