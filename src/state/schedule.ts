@@ -203,7 +203,7 @@ export class RedisSchedule implements Schedule {
   }
 
   #employ(lane: Lane): void {
-    const worker = new Worker(
+    const worker = new PromptWorker(
       lane.name,
       async (job) => {
         lane.active += 1;
@@ -355,6 +355,16 @@ export class RedisSchedule implements Schedule {
   #give(job: Job): Promise<void> {
     const lane = this.#lanes.get(laneOf(job)) ?? this.#lanes.get(LANE_OF[job.name]);
     return lane ? lane.swept.give(job) : Promise.resolve();
+  }
+}
+
+/**
+ * BullMQ rests 5 s after a look for stalled jobs that failed, and no close ends that: it would hold the process. The next look is
+ * `stalledInterval` away as it is, and a close ends that.
+ */
+class PromptWorker extends Worker {
+  protected override checkConnectionError<T>(look: () => Promise<T>): Promise<T | undefined> {
+    return super.checkConnectionError(look, 0);
   }
 }
 

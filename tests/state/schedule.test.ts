@@ -303,8 +303,7 @@ describe.each(STORE_NAMES)('the schedule on %s', (name) => {
   });
 });
 
-it('stops in time when Redis is gone, and holds its process no longer', async () => {
-  const store = await STORES.redis();
+describe('a stop holds its process no longer', () => {
   // The least of some looks: other timers come and go, what holds the process stays.
   const held = async () => {
     let least = Number.POSITIVE_INFINITY;
@@ -314,13 +313,37 @@ it('stops in time when Redis is gone, and holds its process no longer', async ()
     }
     return least;
   };
-  const heldBefore = await held();
-  const world = await openWorld({ url: store.url });
-  await world.schedule.start(async () => {});
-  await store.stop();
-  const startedAtMs = performance.now();
-  await world.close();
-  expect(performance.now() - startedAtMs).toBeLessThan(10_000);
-  const goneByMs = performance.now() + 1_000;
-  while ((await held()) > heldBefore) expect(performance.now()).toBeLessThan(goneByMs);
+  let store: Store;
+  let heldBefore: number;
+  let world: World;
+
+  beforeEach(async () => {
+    store = await STORES.redis();
+    heldBefore = await held();
+    world = await openWorld({ url: store.url });
+  });
+  afterEach(() => store.stop());
+
+  const stops = async () => {
+    const startedAtMs = performance.now();
+    await world.close();
+    expect(performance.now() - startedAtMs).toBeLessThan(10_000);
+    const goneByMs = performance.now() + 1_000;
+    while ((await held()) > heldBefore) expect(performance.now()).toBeLessThan(goneByMs);
+  };
+
+  it('when Redis is gone', async () => {
+    await world.schedule.start(async () => {});
+    await store.stop();
+    await stops();
+  });
+
+  it('when Redis is full, and every look of its workers fails', async () => {
+    const node = new Redis(store.url as string);
+    await node.call('CONFIG', 'SET', 'maxmemory', '1mb');
+    node.disconnect();
+    await world.schedule.start(async () => {});
+    await until('the workers were told', () => world.events.some(({ event }) => event === 'schedule.worker'));
+    await stops();
+  });
 });
