@@ -1,5 +1,5 @@
-import { deadBecause } from '../core/lease.js';
-import { isTerminal } from '../core/task.js';
+import { deadBecause, type LeaseRecord } from '../core/lease.js';
+import { isTerminal, type TaskRecord } from '../core/task.js';
 import type { EpochMs } from '../core/time.js';
 import type { LeaseWithAbove } from '../state/stores.js';
 import { hurry } from './hurry.js';
@@ -16,7 +16,7 @@ export async function drainTask(parts: Parts, taskId: string): Promise<void> {
   const task = await parts.views.task(taskId);
   if (!task) return;
   const reason = task.state === 'active' ? 'a lease above it is dead' : (task.endReason ?? task.state);
-  await moveLeases(parts, taskId, reason);
+  await moveLeases(parts, task, reason);
   if (isTerminal(task.state)) await cancelChildren(parts, taskId);
   await parts.ledger.settleTask({
     taskId,
@@ -30,29 +30,37 @@ export async function drainTask(parts: Parts, taskId: string): Promise<void> {
   });
 }
 
-async function moveLeases(parts: Parts, taskId: string, reason: string): Promise<void> {
+async function moveLeases(parts: Parts, task: TaskRecord, reason: string): Promise<void> {
   let cursor: string | undefined;
   do {
-    const page = await parts.views.leases({ task: taskId, ...(cursor !== undefined && { cursor }), limit: PAGE });
+    const page = await parts.views.leases({ task: task.id, ...(cursor !== undefined && { cursor }), limit: PAGE });
     const live = page.items.filter(({ state }) => state === 'active' || state === 'pending');
-    // Asked for together, they are few scripts.
-    const all = await Promise.all(live.map((lease) => parts.views.leaseWithAbove(lease)));
-    const dead = all.flatMap((found) => (found && isDead(found, parts.clock.now()) ? [found.lease] : []));
+    // What hangs on a task that is over for good is dead, whatever else there is above it.
+    const dead = isTerminal(task.state) ? live : await deadOf(parts, live);
     if (dead.length > 0) {
+      const leaseIds = dead.map(({ id }) => id);
       await parts.ledger.revokeLeases({
-        leaseIds: dead.map(({ id }) => id),
+        leaseIds,
+        known: dead,
         reason,
+        ...(task.endedAtMs !== undefined && { sinceMs: task.endedAtMs }),
         nowMs: parts.clock.now(),
         audit: systemRecord(parts, 'leases.revoked', {
-          task: taskId,
+          task: task.id,
           reasons: [reason],
-          detail: { leases: dead.map(({ id }) => id) },
+          detail: { leases: leaseIds },
         }),
       });
       hurry(parts, dead);
     }
     cursor = page.cursor;
   } while (cursor !== undefined);
+}
+
+async function deadOf(parts: Parts, live: readonly LeaseRecord[]): Promise<LeaseRecord[]> {
+  // Asked for together, they are few scripts.
+  const all = await Promise.all(live.map((lease) => parts.views.leaseWithAbove(lease)));
+  return all.flatMap((found) => (found && isDead(found, parts.clock.now()) ? [found.lease] : []));
 }
 
 /** A token that expired needs nobody; a credential is gone when its backend says so, whatever the time is. */

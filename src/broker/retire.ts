@@ -161,11 +161,14 @@ function recordOf(parts: Parts, lease: LeaseRecord, result: Result) {
   return systemRecord(parts, 'credential.revoking', { ...about, reasons: [told ?? ''], detail });
 }
 
-/** When it was to be dead: at the end of its task, when it was moved, or at its own end. */
-async function diedAtMs(parts: Parts, lease: LeaseRecord): Promise<EpochMs> {
-  const movedAtMs = lease.revokingAtMs ?? parts.clock.now();
-  const task = lease.taskId === undefined ? undefined : await parts.views.task(lease.taskId).catch(() => undefined);
-  return Math.min(movedAtMs, task?.endedAtMs ?? movedAtMs);
+/** When it was to be dead. Where it came to its own end first, its task may have ended before that, and nobody said so yet. */
+async function diedAtMs(
+  parts: Parts,
+  { taskId, expiresAtMs, revokingAtMs = parts.clock.now() }: LeaseRecord,
+): Promise<EpochMs> {
+  if (taskId === undefined || revokingAtMs !== expiresAtMs) return revokingAtMs;
+  const task = await parts.views.task(taskId).catch(() => undefined);
+  return Math.min(revokingAtMs, task?.endedAtMs ?? revokingAtMs);
 }
 
 function waiting(nextAttemptMs: EpochMs, evidence?: 'unbounded'): Result {

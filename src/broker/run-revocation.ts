@@ -30,7 +30,9 @@ export async function runRevocation(parts: Parts, id: string): Promise<void> {
     if (hits.length > 0) {
       await parts.ledger.revokeLeases({
         leaseIds: hits.map((lease) => lease.id),
+        known: hits,
         reason,
+        sinceMs: revocation.createdAtMs,
         nowMs: parts.clock.now(),
         audit: systemRecord(parts, 'leases.revoked', {
           reasons: [revocation.reason],

@@ -59,7 +59,7 @@ export interface LeaseRecord {
   expiresAtMs: EpochMs;
   revokedAtMs?: EpochMs;
   revokedReason?: string;
-  /** Credentials: since when it is being revoked; attempts begun so far, the last problem, when the next is due. */
+  /** Credentials: since when it ought to be dead; attempts begun so far, the last problem, when the next is due. */
   revokingAtMs?: EpochMs;
   attempts?: number;
   lastProblem?: string;

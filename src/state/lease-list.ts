@@ -44,16 +44,26 @@ export async function listLeases(cell: Cell, filter: Filter): Promise<Page<Lease
   const items: LeaseRecord[] = [];
   if (names.length === 0) return { items: [] };
   let cursor: Cursor | undefined = readCursor(filter.cursor) ?? { source: names[0] as string, place: '' };
+  const first = filter.task !== undefined && filter.cursor === undefined ? await firstSteps(sources, limit) : undefined;
   for (let step = 0; cursor && step < STEPS_MAX && items.length < limit; step++) {
     const source = sources.get(cursor.source);
     if (!source) throw strangeCursor();
-    const { leases, place } = await source(cursor.place, limit - items.length);
+    const room = limit - items.length;
+    const begun: Step | undefined = cursor.place === '' ? first?.get(cursor.source) : undefined;
+    const { leases, place }: Step = begun && begun.leases.length <= room ? begun : await source(cursor.place, room);
     items.push(...leases.filter(isWanted));
     const next: string | undefined = names[names.indexOf(cursor.source) + 1];
     if (place !== undefined) cursor = { source: cursor.source, place };
     else cursor = next === undefined ? undefined : { source: next, place: '' };
   }
   return { items, ...(cursor && { cursor: `${cursor.source}.${cursor.place}` }) };
+}
+
+/** Asked for at once, since of most tasks this is all there is. */
+async function firstSteps(sources: ReadonlyMap<string, Source>, limit: number): Promise<Map<string, Step>> {
+  return new Map(
+    await Promise.all([...sources].map(async ([name, source]) => [name, await source('', limit)] as const)),
+  );
 }
 
 /** The narrowest source that has all that is asked for. */

@@ -106,7 +106,9 @@ async function revokePage(
   cell: Cell,
   {
     leaseIds,
+    known = [],
     reason,
+    sinceMs,
     announce,
     verdict,
     nowMs,
@@ -115,7 +117,10 @@ async function revokePage(
 ): ReturnType<Ledger['revokeLeases']> {
   const { keys } = cell;
   // What is read here never changes; whether a lease is live is the script's to say.
-  const leases = [...(await leasesById(cell, leaseIds)).values()];
+  const byId = new Map(known.map((lease) => [lease.id, lease]));
+  const unknown = leaseIds.filter((id) => !byId.has(id));
+  const read = unknown.length > 0 ? await leasesById(cell, unknown) : byId;
+  const leases = leaseIds.flatMap((id) => byId.get(id) ?? read.get(id) ?? []);
   const reply = (await cell.line.run(
     'move-leases',
     [
@@ -135,6 +140,7 @@ async function revokePage(
       verdict?.bundle ?? '',
       leases.length,
       announce ? '1' : '',
+      sinceMs ?? '',
       ...leases.flatMap((lease) => [
         lease.kind === 'token' ? 't' : 'c',
         lease.id,

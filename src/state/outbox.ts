@@ -1,30 +1,34 @@
 /**
- * Sends the first at once, and what comes while it is under way together; after a piece with company the next one waits a moment for more. So one
- * alone loses no time, and a crowd costs little more than one. What cannot be sent is dropped, and what nothing is heard of keeps nobody waiting for good.
+ * Sends the first at once, and what comes while it is under way together; after a piece with company the next one waits a moment for more, a longer
+ * one the more there were. So one alone loses no time, and a crowd costs little more than one. What cannot be sent is dropped, and what nothing is heard
+ * of keeps nobody waiting for good.
  */
 export class Outbox<Item> {
   readonly #send: (items: Item[]) => Promise<unknown>;
   readonly #together: number;
-  readonly #everyMs: number;
+  readonly #waitMsEach: number;
+  readonly #waitMsMax: number;
   readonly #unheardMsMax: number;
   readonly #waitingMax: number;
   #waiting: Item[] = [];
   #isSending = false;
 
   /**
-   * `together`: most items of one piece; `everyMs`: from one piece with company to the next; `unheardMsMax`: how long a piece is waited for. What comes
-   * when `waitingMax` wait already is dropped.
+   * `together`: most items of one piece; `waitMsEach`, `waitMsMax`: how long the next piece waits for each item of the last, and at most;
+   * `unheardMsMax`: how long a piece is waited for. What comes when `waitingMax` wait already is dropped.
    */
   constructor(settings: {
     together: number;
-    everyMs: number;
+    waitMsEach: number;
+    waitMsMax: number;
     unheardMsMax: number;
     waitingMax: number;
     send(items: Item[]): Promise<unknown>;
   }) {
     this.#send = settings.send;
     this.#together = settings.together;
-    this.#everyMs = settings.everyMs;
+    this.#waitMsEach = settings.waitMsEach;
+    this.#waitMsMax = settings.waitMsMax;
     this.#unheardMsMax = settings.unheardMsMax;
     this.#waitingMax = settings.waitingMax;
   }
@@ -45,7 +49,8 @@ export class Outbox<Item> {
       const items = this.#waiting.splice(0, this.#together);
       const sent = settled(this.#send(items), this.#unheardMsMax);
       const isCrowd = items.length > 1 && this.#waiting.length === 0;
-      await (isCrowd ? Promise.all([sent, pause(this.#everyMs)]) : sent);
+      const waitMs = Math.min(items.length * this.#waitMsEach, this.#waitMsMax);
+      await (isCrowd ? Promise.all([sent, pause(waitMs)]) : sent);
     }
     this.#isSending = false;
   }

@@ -30,9 +30,10 @@ const CONCURRENCY = { drain: 64, judge: 4, revoke: 2, retire: 4 };
 /** One lane for each backend, so that one that is slow or broken starves no other. */
 const laneOf = ({ name, backend }: Job) => `${LANE_OF[name]}${backend === undefined ? '' : `@${backend}`}`;
 
-/** What one messenger tells of at most; how long after one that told of several the next leaves. */
+/** What one messenger tells of at most; how long the next waits after one that told of several, for each of them and at most. */
 const TOLD_MAX = 100;
-const TELL_EVERY_MS = 20;
+const TELL_WAIT_MS_EACH = 10;
+const TELL_WAIT_MS_MAX = 60;
 
 const PAGE = 500;
 /** Pages of tasks whose time has come: they share the store's waits for its disk. */
@@ -118,7 +119,8 @@ export class RedisSchedule implements Schedule {
       const send = (jobs: Job[]) => this.#tell(lane, jobs);
       outbox = new Outbox({
         together: TOLD_MAX,
-        everyMs: TELL_EVERY_MS,
+        waitMsEach: TELL_WAIT_MS_EACH,
+        waitMsMax: TELL_WAIT_MS_MAX,
         // By then the sweeper has come for what it tells of.
         unheardMsMax: MESSENGER_MS,
         waitingMax: UNTOLD_MAX,

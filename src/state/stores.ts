@@ -230,11 +230,14 @@ export interface Ledger {
    * Moves live leases (at most 500): tokens to `revoked`, credentials to `revoking` and due. A lease with leases below it also gets a
    * `{lease}` feed entry, and so does every token moved by a verdict or with `announce`: nothing else would tell the verifiers. (Single leases
    * need no fence.) Those not live are skipped. With `verdict`, a lease is moved only if its task still has that generation and the
-   * cell that bundle (compare-and-set of verdicts); otherwise nothing is written, it is `stale`, and the task stays due.
+   * cell that bundle (compare-and-set of verdicts); otherwise nothing is written, it is `stale`, and the task stays due. `known` are
+   * records that were read already: what never changes in them is not read again. `sinceMs`: since when they ought to be dead, where that is not now.
    */
   revokeLeases(write: {
     leaseIds: string[];
+    known?: readonly LeaseRecord[];
     reason: string;
+    sinceMs?: EpochMs;
     announce?: boolean;
     verdict?: { taskId: string; generation: number; bundle: string };
     nowMs: EpochMs;

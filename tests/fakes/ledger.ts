@@ -398,7 +398,7 @@ export class FakeLedger implements Ledger {
       if (hasBelow || ((write.verdict || write.announce) && lease.kind === 'token')) {
         position = this.#line.append({ lease: id }, lease.expiresAtMs + SKEW_MS);
       }
-      this.#moveDown(lease, write.reason, write.nowMs);
+      this.#moveDown(lease, write.reason, write.nowMs, write.sinceMs);
     }
     if (revoked.length > 0) this.#line.record(write.audit);
     return { revoked, stale: false, ...(position && { position }) };
@@ -769,7 +769,7 @@ export class FakeLedger implements Ledger {
     return lease.state === 'active' || lease.state === 'pending';
   }
 
-  #moveDown(lease: LeaseRecord, reason: string, nowMs: EpochMs): void {
+  #moveDown(lease: LeaseRecord, reason: string, nowMs: EpochMs, sinceMs = nowMs): void {
     lease.revokedReason = reason;
     if (lease.kind === 'token') {
       lease.state = 'revoked';
@@ -777,7 +777,7 @@ export class FakeLedger implements Ledger {
       return;
     }
     lease.state = 'revoking';
-    lease.revokingAtMs = nowMs;
+    lease.revokingAtMs = sinceMs;
     this.#retireAt(lease, nowMs);
   }
 

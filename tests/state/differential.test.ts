@@ -533,6 +533,8 @@ const STEPS = {
         reason: 'drain',
         ...(z % 2 === 0 && verdict && { verdict }),
         ...(z % 3 === 0 && { announce: true }),
+        ...(z % 7 > 3 && { sinceMs: pair.clock.now() - 1_000 }),
+        ...(z % 11 > 5 && first && { known: [first] }),
         nowMs: pair.clock.now(),
         audit,
       });

@@ -55,10 +55,7 @@ describe.each(STORE_NAMES)('leases on %s', (name) => {
     expect(await commit(lease)).toEqual({ outcome: 'committed' });
     return lease;
   };
-  const revoke = (
-    leaseIds: string[],
-    more: { announce?: boolean; verdict?: { taskId: string; generation: number; bundle: string } } = {},
-  ) =>
+  const revoke = (leaseIds: string[], more: Partial<Parameters<World['ledger']['revokeLeases']>[0]> = {}) =>
     world.ledger.revokeLeases({
       leaseIds,
       reason: 'why | not',
@@ -385,6 +382,22 @@ describe.each(STORE_NAMES)('leases on %s', (name) => {
     expect((await world.views.leases({ task: task.id, limit: 10 })).items).toEqual([]);
     expect((await world.views.leases({ limit: 10 })).items).toEqual([]);
     expect((await world.views.leases({ backend: 'pg', limit: 10 })).items).toEqual([]);
+  });
+
+  it('a credential that ought to be dead since its task ended says since when, whoever has read it before', async () => {
+    const sinceMs = world.clock.now();
+    const [read, unread, token] = [await issued(), await issued(), await world.tokenFor(task)];
+    expect(await commit(token)).toEqual({ outcome: 'committed' });
+    world.clock.pass(300);
+    // What is known may be old: whether it is live is the store's to say, and where it is never changes.
+    const known = [{ ...read, state: 'revoked' as const }, token];
+    const ids = [read.id, unread.id, token.id];
+    expect((await revoke(ids, { sinceMs, known })).revoked).toEqual(ids);
+    expect(await world.views.lease(token.id)).toMatchObject({ state: 'revoked', revokedAtMs: world.clock.now() });
+    for (const { id } of [read, unread]) {
+      expect(await world.views.lease(id)).toMatchObject({ state: 'revoking', revokingAtMs: sinceMs });
+    }
+    expect((await revoke(ids, { sinceMs, known })).revoked).toEqual([]);
   });
 
   it('an attempt whose worker died is begun by another when its time is over, and the first one is fenced off', async () => {

@@ -46,7 +46,7 @@ export function expressOf(routes: readonly Route[], { carry, refuse, miss }: Car
   return app;
 }
 
-export function methodNotAllowed(allow: readonly string[]): BrokerError {
+function methodNotAllowed(allow: readonly string[]): BrokerError {
   return new BrokerError('method_not_allowed', `This address takes ${allow.join(', ')}.`);
 }
 

@@ -5,7 +5,8 @@ import { BrokerError } from '../../core/errors.js';
 import { newId } from '../../core/ids.js';
 import { type Arrival, answer } from './answer.js';
 import { type ErrorContext, errorReply, surfaceOf } from './error-response.js';
-import { expressOf, methodNotAllowed } from './express.js';
+import { expressOf } from './express.js';
+import { hotRoutes } from './hot-routes.js';
 import { peerOf } from './peer.js';
 import { type RequestHead, readHead, requestIdOf } from './request-head.js';
 import type { Reply, Route } from './route.js';
@@ -54,7 +55,7 @@ class Exchange {
 export function requestListener(parts: Parts, routes: readonly Route[], context: ListenerContext) {
   const security = securityHeaders({ https: context.isHttps });
   const { issuer } = context;
-  const hot = new Map(routes.filter((route) => route.hot).map((route) => [route.path, route]));
+  const findHot = hotRoutes(routes);
   const heads = new WeakMap<IncomingMessage, { exchange: Exchange; head: RequestHead }>();
 
   const carry = async (route: Route, params: Record<string, string>, exchange: Exchange, head: RequestHead) => {
@@ -156,11 +157,8 @@ export function requestListener(parts: Parts, routes: readonly Route[], context:
       exchange.isLast = true;
       return void refuse(error, exchange);
     }
-    const route = hot.get(head.path);
-    if (route) {
-      if (route.method === head.method) return void carry(route, {}, exchange, head);
-      return void refuse(methodNotAllowed([route.method]), exchange, [route.method]);
-    }
+    const found = findHot(head);
+    if (found) return void carry(found.route, found.params, exchange, head);
     heads.set(incoming, { exchange, head });
     app(incoming as never, response as never);
   };

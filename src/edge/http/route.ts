@@ -14,7 +14,7 @@ export interface Route {
   /** Segments, those in braces being parameters: `/v1/tasks/{id}/complete`. */
   path: string;
   summary: string;
-  /** Looked up before Express; only for paths without parameters. */
+  /** Asked for so often that it is looked up before Express. */
   hot?: true;
   auth: Auth;
   body?: Body;

@@ -2,16 +2,17 @@
 -- due for its drain: the credentials got with it are dead too, and somebody has to say so to their backends.
 -- KEYS: 5 due, 6 the task of a verdict (or none), then four per lease:
 --       a token: its second, tokens of its task, its tree, its agent (or none); a credential: itself, credentials of its backend, none, none
--- ARGV: 4 reason, 5 generation and 6 bundle of a verdict ('' for none), 7 number of leases, 8 '1': tell the verifiers of every token, then six per lease: 't' or 'c', id, field (of a credential its
---       member of due), end (ms), slot of the end, task ('' for none)
+-- ARGV: 4 reason, 5 generation and 6 bundle of a verdict ('' for none), 7 number of leases, 8 '1': tell the verifiers of every token, 9 since when credentials ought to be
+--       dead (ms, '' for now), then six per lease: 't' or 'c', id, field (of a credential its member of due), end (ms), slot of the end, task ('' for none)
 -- Returns: {'moved', position or '', id…} or {'stale'}.
 local reason, isVerdict = ARGV[4], not isNone(KEYS[6])
 if isVerdict and (redis.call('HGET', KEYS[6], 'generation') ~= ARGV[5] or bundle ~= ARGV[6]) then return { 'stale' } end
 -- A verdict's token has no other entry that kills it at a verifier.
 local isAnnounced = isVerdict or ARGV[8] == '1'
+local since = ARGV[9] ~= '' and ARGV[9] or ARGV[1]
 local reply = { 'moved', '' }
 for index = 1, tonumber(ARGV[7]) do
-  local firstKey, firstArg = 6 + 4 * (index - 1), 8 + 6 * (index - 1)
+  local firstKey, firstArg = 6 + 4 * (index - 1), 9 + 6 * (index - 1)
   local key, kind, id, field = KEYS[firstKey + 1], ARGV[firstArg + 1], ARGV[firstArg + 2], ARGV[firstArg + 3]
   if kind == 't' then
     local value = redis.call('HGET', key, field)
@@ -33,7 +34,7 @@ for index = 1, tonumber(ARGV[7]) do
   else
     local state = redis.call('HGET', key, 'state')
     if state == 'active' or state == 'pending' then
-      redis.call('HSET', key, 'state', 'revoking', 'reason', reason, 'revoking', ARGV[1])
+      redis.call('HSET', key, 'state', 'revoking', 'reason', reason, 'revoking', since)
       redis.call('ZADD', KEYS[5], afterMessenger(), field)
       redis.call('ZADD', KEYS[firstKey + 2], 3, id)
       reply[#reply + 1] = id

@@ -55,6 +55,7 @@ export const leases: readonly Route[] = [
   defineRoute({
     method: 'POST',
     path: '/v1/leases/{id}/renew',
+    hot: true,
     auth: 'caller',
     summary: 'Longer life for a credential you hold, decided anew',
     params: idParams,

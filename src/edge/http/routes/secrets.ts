@@ -14,6 +14,7 @@ export const secrets: readonly Route[] = [
   defineRoute({
     method: 'POST',
     path: '/v1/secrets/{name}',
+    hot: true,
     auth: 'caller',
     summary:
       'A credential made for a task: it dies with the task. Repeated with its Idempotency-Key, the first one is revoked and another issued',

@@ -89,6 +89,7 @@ const OPENING: readonly ErrorCode[] = ['denied', 'not_found', 'task_over', 'task
 const openTask = defineRoute({
   method: 'POST',
   path: '/v1/tasks',
+  hot: true,
   auth: 'caller',
   summary: 'Opens a task',
   body: json(openingBody),
@@ -174,6 +175,7 @@ const endings = Object.entries(ENDS).map(([verb, [state, why]]) =>
   defineRoute({
     method: 'POST',
     path: `/v1/tasks/{id}/${verb}`,
+    hot: true,
     auth: 'caller',
     summary: `${why}: everything given for it is dead. Repeats answer the same; the first end wins`,
     params: taskParams,
@@ -215,6 +217,7 @@ const moving = moves.map(([verb, move, summary, errors]) =>
   defineRoute({
     method: 'POST',
     path: `/v1/tasks/{id}/${verb}`,
+    hot: true,
     auth: 'caller',
     summary,
     params: taskParams,
