@@ -1,8 +1,9 @@
 export interface BatchSettings<Item, Result> {
   /** Most items of one batch. */
   max: number;
-  /** How long the first item waits for company. */
+  /** How long the first item waits for company, for each that the last batch had, and at most. */
   collectMs: number;
+  collectMsMax: number;
   inFlightMax: number;
   /** Does one batch; a result for each item, in order. */
   run(items: Item[]): Promise<Result[]>;
@@ -24,6 +25,7 @@ export class Batches<Item, Result> {
   readonly #settings: BatchSettings<Item, Result>;
   #waiting: Waiting<Item, Result>[] = [];
   #inFlight = 0;
+  #lastLength = 1;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(settings: BatchSettings<Item, Result>) {
@@ -34,8 +36,14 @@ export class Batches<Item, Result> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ item, resolve, reject });
       if (this.#waiting.length >= this.#settings.max) this.#start();
-      else this.#timer ??= setTimeout(() => this.#start(), this.#settings.collectMs);
+      else this.#timer ??= setTimeout(() => this.#start(), this.#collectMs());
     });
+  }
+
+  /** One alone hardly waits; a crowd gains more by company than it loses by waiting. */
+  #collectMs(): number {
+    const { collectMs, collectMsMax } = this.#settings;
+    return Math.min(collectMs * this.#lastLength, collectMsMax);
   }
 
   #start(): void {
@@ -44,6 +52,7 @@ export class Batches<Item, Result> {
     while (this.#waiting.length > 0 && this.#inFlight < this.#settings.inFlightMax) {
       const batch = this.#waiting.slice(0, this.#settings.max);
       this.#waiting = this.#waiting.slice(batch.length);
+      this.#lastLength = batch.length;
       this.#inFlight++;
       void this.#run(batch).finally(() => {
         this.#inFlight--;

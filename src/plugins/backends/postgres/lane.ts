@@ -16,9 +16,9 @@ const LOCK_MS_MAX = 1_000;
 const LOOKS_MAX = 100;
 /** Logins at a time: each takes a place at the server. */
 const PROBES_MAX = 8;
-const COLLECT_MS = 8;
-/** Nothing waits for a look but the record of it. */
-const LOOKS_COLLECT_MS = 25;
+const PROBES_COLLECT = { collectMs: 8, collectMsMax: 8 };
+/** Nothing waits for a look but the record of it: it may wait for company where there is some. */
+const LOOKS_COLLECT = { collectMs: 6, collectMsMax: 25 };
 /** Past it a manager is slow (docs/plugins/backends/postgres.md), and somebody should be told. */
 const LEASES_WELL = 300;
 
@@ -62,7 +62,7 @@ export class Lane {
     });
     this.#looks = new Batches({
       max: LOOKS_MAX,
-      collectMs: LOOKS_COLLECT_MS,
+      ...LOOKS_COLLECT,
       inFlightMax: IN_FLIGHT_MAX,
       run: (items) => lookFor(this.revoking, items),
       mayBeOne: () => false,
@@ -70,7 +70,7 @@ export class Lane {
     // A login costs more than all the rest of a revocation: one control for all that are tried in its moment.
     this.#probes = new Batches({
       max: PROBES_MAX,
-      collectMs: COLLECT_MS,
+      ...PROBES_COLLECT,
       inFlightMax: 1,
       run: (trials) => probeLogins(config, manager, trials, deps.clock),
       mayBeOne: () => false,

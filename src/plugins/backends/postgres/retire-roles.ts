@@ -19,9 +19,9 @@ import { identifier, text } from './sql.js';
 import { fillTemplate } from './templates.js';
 
 const BATCH_MAX = 100;
-const COLLECT_MS = 2;
-/** Once nothing of the role can do anything, its end may wait for more company. */
-const PATIENT_COLLECT_MS = 25;
+const PROMPT = { collectMs: 2, collectMsMax: 2 };
+/** Once nothing of the role can do anything, its end may wait for more company where there is some. */
+const PATIENT = { collectMs: 6, collectMsMax: 25 };
 /** A login that passed its check before the role was barred shows up within this time. */
 const SCAN_GAP_MS = 200;
 /** A session that was told to end is gone in about this time. */
@@ -55,17 +55,17 @@ export class RoleRetirer {
     this.#sessions = sessions;
     this.#untie = settings.untie;
     this.#revocation = settings.revocation;
-    const batches = <Item, Result>(run: (items: Item[]) => Promise<Result[]>, collectMs = COLLECT_MS) =>
+    const batches = <Item, Result>(run: (items: Item[]) => Promise<Result[]>, collect = PROMPT) =>
       new Batches<Item, Result>({
         max: BATCH_MAX,
-        collectMs,
+        ...collect,
         inFlightMax: IN_FLIGHT_MAX,
         run: (items) => this.#again(() => run(items), items.length === 1),
         mayBeOne: (error) => sqlStateOf(error) !== undefined,
       });
     this.#cuts = batches((items) => this.#cut(items));
-    this.#scans = batches((items) => this.#scan(items), PATIENT_COLLECT_MS);
-    this.#drops = batches((items) => this.#drop(items), PATIENT_COLLECT_MS);
+    this.#scans = batches((items) => this.#scan(items), PATIENT);
+    this.#drops = batches((items) => this.#drop(items), PATIENT);
   }
 
   /** Does nothing when there is nothing. What cannot be dropped, but can do nothing any more, is left: whoever confirms will see it. */

@@ -11,7 +11,7 @@ import { TOO_LATE } from './sql.js';
 
 /** Roles of one transaction. */
 export const BATCH_MAX = 16;
-const COLLECT_MS = 2;
+const COLLECT = { collectMs: 2, collectMsMax: 2 };
 const COUNT_EVERY_MS = 1_000;
 const BACK_OFF_MS = 10;
 /** duplicate_object, unique_violation. */
@@ -48,7 +48,7 @@ export class RoleMaker {
     this.#onCounted = settings.onCounted;
     this.#batches = new Batches({
       max: BATCH_MAX,
-      collectMs: COLLECT_MS,
+      ...COLLECT,
       inFlightMax: IN_FLIGHT_MAX,
       run: (orders) => this.#makeInTime(orders),
       mayBeOne: (error) => sqlStateOf(error) !== undefined,

@@ -1,13 +1,22 @@
+import { jest } from '@jest/globals';
 import { Batches } from '../../../../../src/plugins/backends/postgres/batches.js';
 
 function collecting(
-  settings: { max?: number; inFlightMax?: number; fails?: (items: number[]) => boolean; mayBeOne?: boolean } = {},
+  settings: {
+    max?: number;
+    collectMs?: number;
+    collectMsMax?: number;
+    inFlightMax?: number;
+    fails?: (items: number[]) => boolean;
+    mayBeOne?: boolean;
+  } = {},
 ) {
   const ran: number[][] = [];
   const gates: (() => void)[] = [];
   const batches = new Batches<number, number>({
     max: settings.max ?? 3,
-    collectMs: 1,
+    collectMs: settings.collectMs ?? 1,
+    collectMsMax: settings.collectMsMax ?? 1,
     inFlightMax: settings.inFlightMax ?? 2,
     mayBeOne: () => settings.mayBeOne ?? true,
     run: async (items) => {
@@ -39,6 +48,27 @@ describe('what comes within a moment', () => {
     await go(results);
     expect(await results).toEqual([10, 20]);
     expect(ran).toEqual([[1, 2]]);
+  });
+
+  it('waits for company as long as the last had some, up to a bound: one alone hardly waits', async () => {
+    jest.useFakeTimers({ doNotFake: ['setImmediate'] });
+    try {
+      const { batches, ran, go } = collecting({ max: 5, collectMs: 6, collectMsMax: 20 });
+      const waits = async (items: number[], waitedMs: number) => {
+        const results = Promise.all(items.map((item) => batches.add(item)));
+        jest.advanceTimersByTime(waitedMs - 1);
+        const before = ran.length;
+        jest.advanceTimersByTime(1);
+        expect([before + 1, ran.at(-1)]).toEqual([ran.length, items]);
+        await go(results);
+      };
+      await waits([1, 2], 6);
+      await waits([3, 4, 5, 6], 12);
+      await waits([7], 20);
+      await waits([8], 6);
+    } finally {
+      jest.useRealTimers();
+    }
   });
 
   it('is done in parts no longer than allowed, no more of them at a time than allowed, in order', async () => {
