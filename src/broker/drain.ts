@@ -18,7 +18,7 @@ export async function drainTask(parts: Parts, taskId: string): Promise<void> {
   const reason = task.state === 'active' ? 'a lease above it is dead' : (task.endReason ?? task.state);
   await moveLeases(parts, task, reason);
   if (isTerminal(task.state)) await cancelChildren(parts, taskId);
-  await parts.ledger.settleTask({
+  const { outcome } = await parts.ledger.settleTask({
     taskId,
     work: 'drain-task',
     state: task.state,
@@ -28,6 +28,8 @@ export async function drainTask(parts: Parts, taskId: string): Promise<void> {
       audit: systemRecord(parts, 'task.drained', { task: taskId, generation: task.generation }),
     }),
   });
+  // In a task that goes on, a token may have died after its leases were looked at. That made the task due anew, and settling took it away.
+  if (outcome === 'settled' && task.state === 'active') await moveLeases(parts, task, reason);
 }
 
 async function moveLeases(parts: Parts, task: TaskRecord, reason: string): Promise<void> {

@@ -1,4 +1,5 @@
 import { type KeyObject, verify } from 'node:crypto';
+import { drainTask } from '../../../src/broker/drain.js';
 import { getRevocation } from '../../../src/broker/receipt.js';
 import { revoke } from '../../../src/broker/revoke.js';
 import { runRevocation } from '../../../src/broker/run-revocation.js';
@@ -155,6 +156,21 @@ describe('a credential got with a delegated token', () => {
     world.clock.advance(1_001);
     const id = await stopPayments(world);
     await runRevocation(world, id);
+    expect(world.lease(below).state).toBe('revoking');
+  });
+
+  it('dies with it also when the token dies while the leases of the task are being moved for another', async () => {
+    const hit = await world.give(task);
+    const below = await credentialBelow([hit]);
+    const settle = world.ledger.settleTask.bind(world.ledger);
+    world.ledger.settleTask = async (write) => {
+      world.ledger.settleTask = settle;
+      const audit = { id: newId('dec', 'a', 0), atMs: 0, type: 'token.revoked' as const, actor: {} };
+      await world.ledger.revokeLeases({ leaseIds: [hit.id], reason: 'x', nowMs: world.clock.now(), audit });
+      return settle(write);
+    };
+    await drainTask(world, task.id);
+    for (const job of world.schedule.due()) if (job.name === 'drain-task') await drainTask(world, job.id);
     expect(world.lease(below).state).toBe('revoking');
   });
 
