@@ -15,21 +15,24 @@ const PAGE = 500;
 export async function drainTask(parts: Parts, taskId: string): Promise<void> {
   const task = await parts.views.task(taskId);
   if (!task) return;
+  // Of a task that goes on, leases may die while others of it are looked at: that makes it due anew, and so it stays.
+  const dueAtMs = isTerminal(task.state)
+    ? undefined
+    : ((await parts.views.dueAt({ name: 'drain-task', id: taskId })) ?? 0);
   const reason = task.state === 'active' ? 'a lease above it is dead' : (task.endReason ?? task.state);
   await moveLeases(parts, task, reason);
   if (isTerminal(task.state)) await cancelChildren(parts, taskId);
-  const { outcome } = await parts.ledger.settleTask({
+  await parts.ledger.settleTask({
     taskId,
     work: 'drain-task',
     state: task.state,
     generation: task.generation,
+    ...(dueAtMs !== undefined && { dueAtMs }),
     nowMs: parts.clock.now(),
     ...(isTerminal(task.state) && {
       audit: systemRecord(parts, 'task.drained', { task: taskId, generation: task.generation }),
     }),
   });
-  // In a task that goes on, a token may have died after its leases were looked at. That made the task due anew, and settling took it away.
-  if (outcome === 'settled' && task.state === 'active') await moveLeases(parts, task, reason);
 }
 
 async function moveLeases(parts: Parts, task: TaskRecord, reason: string): Promise<void> {

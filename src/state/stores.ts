@@ -301,13 +301,15 @@ export interface Ledger {
   /**
    * The drain or the judging of a task is done, as it was begun on the task in this state and generation: no longer due for that work. `stale`:
    * the task moved on meanwhile and the work stays due. (An end keeps the generation, so the state counts too; and a drain settles no judging.)
-   * Who settles what was settled already gets the same answer, and leaves no record.
+   * Who settles what was settled already gets the same answer, and leaves no record. With `dueAtMs` it is also stale when it is due, and at another
+   * time than this: it was made due anew since (`Views.dueAt`).
    */
   settleTask(write: {
     taskId: string;
     work: 'drain-task' | 're-evaluate-task';
     state: TaskState;
     generation: number;
+    dueAtMs?: EpochMs;
     nowMs: EpochMs;
     audit?: AuditRecord;
   }): Promise<{ outcome: 'settled' | 'stale' } | NotThere>;
@@ -442,6 +444,8 @@ export interface Views {
   task(id: string): Promise<TaskRecord | undefined>;
   /** When the judging that context changes of a task left to do has to be over; undefined when none is left. */
   judgeBy(taskId: string): Promise<EpochMs | undefined>;
+  /** When a piece of work is due; undefined when it is not. */
+  dueAt(job: Job): Promise<EpochMs | undefined>;
   taskIdByRef(opener: string, ref: string): Promise<string | undefined>;
   /** Direct children. */
   children(taskId: string, page: { cursor?: string; limit: number }): Promise<Page<string>>;

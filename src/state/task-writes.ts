@@ -227,11 +227,11 @@ async function heartbeat(
 
 async function settleTask(
   cell: Cell,
-  { taskId, work, state, generation, nowMs, audit }: Parameters<Ledger['settleTask']>[0],
+  { taskId, work, state, generation, dueAtMs, nowMs, audit }: Parameters<Ledger['settleTask']>[0],
 ): ReturnType<Ledger['settleTask']> {
   const keys = await taskKeys(cell, taskId);
   if (!keys) return { outcome: 'not_found' };
-  const words = [taskId, work, state, generation];
+  const words = [taskId, work, state, generation, dueAtMs ?? ''];
   const [outcome] = (await cell.line.run('settle-task', keys, words, { nowMs, audit })) as [
     'settled' | 'stale' | 'not_found',
   ];

@@ -2,6 +2,7 @@ import { isTerminal, type TaskRecord } from '../core/task.js';
 import { type Cell, isLeaseId, isTaskId, readLock } from './cell.js';
 import { countCredentials } from './credential-counts.js';
 import { readKept } from './credential-record.js';
+import { dueMember } from './due.js';
 import { listLeases } from './lease-list.js';
 import { leasesById, look } from './look.js';
 import { pageAfter, readPlace, writePlace } from './paging.js';
@@ -28,6 +29,11 @@ export function redisViews(cell: Cell, cellKey: Uint8Array): Views {
 
     judgeBy: async (id) => {
       const atMs = await line.ask((client) => client.hget(keys.task(id), 'judge'));
+      return atMs === null ? undefined : Number(atMs);
+    },
+
+    dueAt: async (job) => {
+      const atMs = await line.ask((client) => client.zscore(keys.named('due'), dueMember(job)));
       return atMs === null ? undefined : Number(atMs);
     },
 

@@ -392,7 +392,8 @@ export class FakeLedger implements Ledger {
       revoked.push(id);
       const hasBelow = [...state.leases.values()].some((other) => other.path.includes(id));
       if (hasBelow && lease.kind === 'token' && lease.taskId !== undefined) {
-        this.#line.makeDue('drain-task', lease.taskId, write.nowMs);
+        const before = this.#line.dueAt('drain-task', lease.taskId) ?? write.nowMs + 1;
+        this.#line.makeDue('drain-task', lease.taskId, Math.min(before - 1, write.nowMs));
       }
       // A verdict's token has no other entry that kills it at a verifier.
       if (hasBelow || ((write.verdict || write.announce) && lease.kind === 'token')) {
@@ -517,6 +518,8 @@ export class FakeLedger implements Ledger {
     if (!task) return gone;
     const movedOn = task.generation !== write.generation || task.state !== write.state;
     if (movedOn && !this.#line.bugs.dropVerdictCompare) return { outcome: 'stale' };
+    const dueAtMs = this.#line.dueAt(write.work, task.id);
+    if (write.dueAtMs !== undefined && dueAtMs !== undefined && dueAtMs !== write.dueAtMs) return { outcome: 'stale' };
     const wasDue = this.#line.settle(write.work, task.id);
     if (write.work === 're-evaluate-task') this.#line.state.judgeBy.delete(task.id);
     if (wasDue) this.#line.record(write.audit);

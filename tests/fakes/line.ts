@@ -198,6 +198,10 @@ export class Line {
     this.state.due.set(`${job}:${id}`, { job, id, atMs, ...(backend !== undefined && { backend }) });
   }
 
+  dueAt(job: JobName, id: string): EpochMs | undefined {
+    return this.state.due.get(`${job}:${id}`)?.atMs;
+  }
+
   /** Whether it was due. */
   settle(job: JobName, id: string): boolean {
     return this.state.due.delete(`${job}:${id}`);

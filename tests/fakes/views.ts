@@ -14,6 +14,7 @@ export function fakeViews(line: Line): Views {
   return {
     task: async (id) => copy(state().tasks.get(id)),
     judgeBy: async (id) => state().judgeBy.get(id),
+    dueAt: async ({ name, id }) => state().due.get(`${name}:${id}`)?.atMs,
     taskIdByRef: async (opener, ref) => state().refs.get(`${opener}\n${ref}`),
     children: async (taskId, page) => {
       const ids = [...state().tasks.values()].filter((task) => task.path.at(-2) === taskId).map((task) => task.id);

@@ -277,6 +277,7 @@ async function revokeThem(
 export async function drainTask(hands: Hands, taskId: string): Promise<void> {
   const task = await hands.views.task(taskId);
   if (!task) return;
+  const dueAtMs = (await hands.views.dueAt({ name: 'drain-task', id: taskId })) ?? 0;
   for await (const page of leasesBelow(hands, taskId)) {
     const dead: LeaseRecord[] = [];
     for (const lease of page.filter(movable)) {
@@ -302,6 +303,7 @@ export async function drainTask(hands: Hands, taskId: string): Promise<void> {
     work: 'drain-task',
     state: task.state,
     generation: task.generation,
+    dueAtMs,
     nowMs: hands.clock.now(),
   });
 }

@@ -609,16 +609,21 @@ const STEPS = {
     const task = taskId === undefined ? undefined : await pair.sides[0].stores.views.task(taskId);
     if (!task) return;
     const audit = pair.audit('task.drained');
-    await pair.ask(`settleTask ${taskId}`, ({ stores }) =>
-      stores.ledger.settleTask({
+    const work = y % 2 === 0 ? 'drain-task' : 're-evaluate-task';
+    await pair.ask(`settleTask ${taskId}`, async ({ stores }) => {
+      // Each side has its own moment: messengers are waited for by one of them only.
+      const dueAtMs =
+        z % 3 === 0 ? undefined : ((await stores.views.dueAt({ name: work, id: task.id })) ?? 0) - (z % 3) + 1;
+      return stores.ledger.settleTask({
         taskId: task.id,
-        work: y % 2 === 0 ? 'drain-task' : 're-evaluate-task',
+        work,
         state: task.state,
         generation: task.generation - (z % 4 === 0 ? 1 : 0),
+        ...(dueAtMs !== undefined && { dueAtMs }),
         nowMs: pair.clock.now(),
         audit,
-      }),
-    );
+      });
+    });
   },
 
   activateBundle: async (pair: Pair, x: number, y: number) => {

@@ -307,6 +307,52 @@ describe.each(STORE_NAMES)('tasks on %s', (name) => {
     expect(await world.schedule.sweep()).toBe(0);
   });
 
+  it('a drain that was made due anew while it was at work stays due, also within the same millisecond', async () => {
+    const task = await world.openTask();
+    const die = async () => {
+      const parent = await world.tokenFor(task);
+      const child = await world.tokenFor(task, { path: [task.id, parent.id] });
+      for (const lease of [parent, child]) {
+        expect(
+          await world.ledger.commitLease({
+            lease,
+            basis: await world.basis(task.id),
+            quotas: QUOTAS,
+            nowMs: world.clock.now(),
+            audit: world.audit('token.minted'),
+          }),
+        ).toEqual({ outcome: 'committed' });
+      }
+      await world.ledger.revokeLeases({
+        leaseIds: [parent.id],
+        reason: 'why',
+        nowMs: world.clock.now(),
+        audit: world.audit('leases.revoked'),
+      });
+    };
+    const dueAt = () => world.views.dueAt({ name: 'drain-task', id: task.id });
+    const settle = (dueAtMs: number) =>
+      world.ledger.settleTask({
+        taskId: task.id,
+        work: 'drain-task',
+        state: 'active',
+        generation: 1,
+        dueAtMs,
+        nowMs: world.clock.now(),
+      });
+    expect(await dueAt()).toBeUndefined();
+    await die();
+    for (let again = 0; again < 3; again++) {
+      const begunMs = (await dueAt()) as number;
+      expect(begunMs).toBeLessThanOrEqual(world.clock.now());
+      await die();
+      expect(await settle(begunMs)).toEqual({ outcome: 'stale' });
+    }
+    expect(await settle((await dueAt()) as number)).toEqual({ outcome: 'settled' });
+    expect(await dueAt()).toBeUndefined();
+    expect(await settle(world.clock.now())).toEqual({ outcome: 'settled' });
+  });
+
   it('lists: by opener, by agent, live ones, newest first, page by page', async () => {
     const ids: string[] = [];
     for (let at = 0; at < 5; at++) {

@@ -19,7 +19,12 @@ for index = 1, tonumber(ARGV[7]) do
     local expires = value and string.match(value, '^a.(%d+)')
     if expires and tonumber(expires) > now then
       local hasBelow = string.sub(value, 2, 2) == 'p'
-      if hasBelow and ARGV[firstArg + 6] ~= '' then redis.call('ZADD', KEYS[5], ARGV[1], 'drain-task:' .. ARGV[firstArg + 6]) end
+      if hasBelow and ARGV[firstArg + 6] ~= '' then
+        -- Earlier than it was: who is at work on that drain sees that it is due anew, and leaves it so.
+        local member = 'drain-task:' .. ARGV[firstArg + 6]
+        local before = tonumber(redis.call('ZSCORE', KEYS[5], member) or now + 1)
+        redis.call('ZADD', KEYS[5], string.format('%.0f', math.min(before - 1, now)), member)
+      end
       if hasBelow or isAnnounced then reply[2] = append('{"lease":"' .. id .. '"}', expires + 60000) end
       redis.call('HSET', key, field, 'r' .. string.sub(value, 2) .. '|' .. ARGV[1] .. '|' .. reason)
       local tokensKey, treeKey, agentKey = KEYS[firstKey + 2], KEYS[firstKey + 3], KEYS[firstKey + 4]
