@@ -14,6 +14,7 @@ const CALLERS = 16;
 const WARM_UP_LIVES = 3_000;
 /** So many for each of the peer's: what is left of the last ones when the callers are done takes a third of a second, and is no part of a rate. */
 const OWN_SHARE = 2;
+const FEW_ROUNDS = 'orders-few-rounds';
 const DEAD_WITHIN_MS = 120_000;
 
 /** @param {{ cycles: number, burst: number, samples: number }} how */
@@ -41,7 +42,8 @@ export async function secretRows(how) {
         durable: false,
         settings,
       });
-      return opened.database.backends;
+      const { backends } = opened.database;
+      return { ...backends, [FEW_ROUNDS]: { ...backends['orders-postgres'], scram_iterations: 64 } };
     },
   });
   try {
@@ -62,6 +64,9 @@ export async function secretRows(how) {
     const all = async () => lives(world, postgres, how.cycles);
     const tried = await under(world, 'config', all);
     rows.push(row('task secret, each one tried (verified dead), vs OpenBao alone', tried, alone));
+    const fewBundle = bundleOf('internal', 'config', join(folder, 'few'), FEW_ROUNDS);
+    const few = await under(world, fewBundle, all);
+    rows.push(row('task secret, 64 rounds of SCRAM for 4,096, vs OpenBao alone', few, alone));
     const throughBundle = bundleOf('internal', opened.database.bundleDir, join(folder, 'through'));
     const through = await under(world, throughBundle, all);
     rows.push(row('the same through Mayfly and OpenBao, vs OpenBao alone', through, alone, 0.8, 1));
@@ -175,10 +180,11 @@ async function deathRows(world, samples, when) {
 }
 
 /** The bundle with the secret as one of that sensitivity: of internal ones a share is tried once they are dead, of confidential ones each is. */
-function bundleOf(sensitivity, from, to) {
+function bundleOf(sensitivity, from, to, backend) {
   cpSync(from, to, { recursive: true });
   const file = join(to, 'secrets/orders-db.yaml');
-  writeFileSync(file, readFileSync(file, 'utf8').replace(/^sensitivity: .*$/m, `sensitivity: ${sensitivity}`));
+  const text = readFileSync(file, 'utf8').replace(/^sensitivity: .*$/m, `sensitivity: ${sensitivity}`);
+  writeFileSync(file, backend === undefined ? text : text.replace(/^backend: .*$/m, `backend: ${backend}`));
   return to;
 }
 
