@@ -5,6 +5,8 @@ import type { CertificateIdentity, ClientIdentity } from './identity.js';
 import { InvalidRequest } from './mayfly-error.js';
 import { jwtFile, namedFile, pemFile } from './named-file.js';
 
+const ROTATION_MS_MAX = 5_000;
+
 /** What the environment says about the broker and about who we are (see `Mayfly.fromEnv`). */
 export function environmentOptions(environment: NodeJS.ProcessEnv): {
   url: string;
@@ -28,7 +30,10 @@ export function environmentOptions(environment: NodeJS.ProcessEnv): {
   };
 }
 
-/** Read at each use: whoever rotates the SVID replaces the files. As text, which is the same as long as the file is. */
+/**
+ * Read at each use: whoever rotates the SVID replaces the files, one after the other. While they do not belong
+ * together the pair there was goes on, for as long as that can take. As text, which is the same as long as the file is.
+ */
 export function certificateOf(environment: NodeJS.ProcessEnv): CertificateIdentity | undefined {
   const { MAYFLY_CERT_FILE: certFile, MAYFLY_KEY_FILE: keyFile } = environment;
   if (!certFile && !keyFile) return undefined;
@@ -40,20 +45,41 @@ export function certificateOf(environment: NodeJS.ProcessEnv): CertificateIdenti
   }
   const readCertificate = pemFile('MAYFLY_CERT_FILE', certFile, 'certificate');
   const readKey = pemFile('MAYFLY_KEY_FILE', keyFile, 'private key');
-  let fitting = '';
+  const read = () => {
+    const pair = { cert: readCertificate(), key: readKey() };
+    // TLS would tell of two that are no pair as of a broker that does not answer.
+    if (!isSame(pair, last) && !isKeyOf(pair.key, pair.cert)) throw noPair(certFile, keyFile);
+    return pair;
+  };
+  let last: Pair | undefined;
+  let brokenAtMs: number | undefined;
+  const current = (): Pair => {
+    try {
+      last = read();
+      brokenAtMs = undefined;
+    } catch (error) {
+      brokenAtMs ??= performance.now();
+      if (!last || performance.now() - brokenAtMs > ROTATION_MS_MAX) throw error;
+    }
+    return last;
+  };
   return {
     get cert() {
-      return readCertificate();
+      return current().cert;
     },
-    // Read after the certificate, whenever both are: a pair that is none would be told as a broker that does not answer.
     get key() {
-      const key = readKey();
-      const certificate = readCertificate();
-      if (`${certificate}${key}` !== fitting && !isKeyOf(key, certificate)) throw noPair(certFile, keyFile);
-      fitting = `${certificate}${key}`;
-      return key;
+      return current().key;
     },
   };
+}
+
+interface Pair {
+  cert: string;
+  key: string;
+}
+
+function isSame(pair: Pair, last: Pair | undefined): boolean {
+  return pair.cert === last?.cert && pair.key === last.key;
 }
 
 function noPair(certFile: string, keyFile: string): InvalidRequest {

@@ -1,7 +1,9 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { jest } from '@jest/globals';
 import { environmentOptions } from '../../../src/client/environment.js';
+import type { CertificateIdentity } from '../../../src/client/identity.js';
 import { Mayfly } from '../../../src/client/mayfly.js';
 import { InvalidRequest } from '../../../src/client/mayfly-error.js';
 import { openDevTrustDomain } from '../../../src/main/dev/trust-domain.js';
@@ -62,9 +64,37 @@ it('a certificate is read from its files each time, and wins over a JWT-SVID', a
   const identity = environmentOptions(environment).identity as { cert: string; key: string };
   expect([identity.cert, identity.key]).toEqual([one.certificatePem, one.keyPem]);
   file('cert', two.certificatePem);
-  expect(identity.cert).toBe(two.certificatePem);
+  file('key', two.keyPem);
+  expect([identity.cert, identity.key]).toEqual([two.certificatePem, two.keyPem]);
   file('cert', 'half of one');
-  expect(() => identity.cert).toThrow(/MAYFLY_CERT_FILE: .*cert is not a certificate in PEM/);
+  const another = environmentOptions(environment).identity as { cert: string };
+  expect(() => another.cert).toThrow(/MAYFLY_CERT_FILE: .*cert is not a certificate in PEM/);
+});
+
+it('while an SVID is rotated, file by file, the pair there was goes on; what stays broken is told', async () => {
+  const [old, next] = [await x509Svid(), await x509Svid()];
+  jest.useFakeTimers();
+  try {
+    jest.advanceTimersByTime(60_000);
+    const files = { MAYFLY_CERT_FILE: file('cert', old.certificatePem), MAYFLY_KEY_FILE: file('key', old.keyPem) };
+    const { identity } = environmentOptions({ MAYFLY_ADDR: 'https://x', ...files });
+    const shown = () => [(identity as CertificateIdentity).cert, (identity as CertificateIdentity).key];
+    const [ofOld, ofNext] = [old, next].map(({ certificatePem, keyPem }) => [certificatePem, keyPem]);
+    expect(shown()).toEqual(ofOld);
+    file('cert', next.certificatePem);
+    expect(shown()).toEqual(ofOld);
+    file('key', next.keyPem.slice(0, 60));
+    expect(shown()).toEqual(ofOld);
+    file('key', next.keyPem);
+    expect(shown()).toEqual(ofNext);
+    jest.advanceTimersByTime(60_000);
+    file('key', old.keyPem);
+    expect(shown()).toEqual(ofNext);
+    jest.advanceTimersByTime(5_001);
+    expect(shown).toThrow(/is not the key of the certificate/);
+  } finally {
+    jest.useRealTimers();
+  }
 });
 
 it('a key that is not its certificate’s is told with both files, before anybody is connected to', async () => {
