@@ -8,8 +8,8 @@ import { join } from 'node:path';
 import { chooseSuites } from './choose-suites.mjs';
 import { orOneLine, Preparation, prepare, ROOT } from './prepare.mjs';
 
-/** Files that kill, stop and fill up what they run on: one after the other. */
-const ALONE = 'tests/(e2e/(drain|credentials/)|peers/(vault-crash|secret-metrics))';
+/** Files that fill up what they run on, or hold it to a time: one after the other. */
+const ALONE = 'tests/(e2e/(drain|credentials/(canary|load|outage))|peers/(vault-crash|secret-metrics))';
 
 await orOneLine(async () => {
   const words = process.argv.slice(2).filter((word) => word !== '--fast');
