@@ -52,7 +52,8 @@ export type RequireTaskOptions = GuardOptions & ({ verifier: Verifier } | Verifi
 
 /**
  * Lets a request through only with a task token for this audience that is good now, and puts the task into `req.task`. Everything else
- * is answered here: 401 with a challenge, 403 `insufficient_scope`, 503 while nothing can be checked. Routes of one server share one
+ * is answered here: 401 with a challenge, 403 `insufficient_scope`, 503 while nothing can be checked, or where the
+ * set-up lacks what the token needs (a decision point). Routes of one server share one
  * verifier: make it with `createVerifier` and pass it.
  */
 export function requireTask(options: RequireTaskOptions): Middleware {
@@ -187,6 +188,7 @@ const STATUS: Record<TokenRefusalCode, number> = {
   scope_insufficient: 403,
   denied: 403,
   unavailable: 503,
+  misconfigured: 503,
 };
 
 const ERROR: Record<TokenRefusalCode, string> = {
@@ -198,6 +200,7 @@ const ERROR: Record<TokenRefusalCode, string> = {
   scope_insufficient: 'insufficient_scope',
   denied: 'access_denied',
   unavailable: 'temporarily_unavailable',
+  misconfigured: 'server_error',
 };
 
 interface Place {
@@ -214,8 +217,9 @@ function refuse(response: TaskResponse, refusal: TokenRefusal, place: Place): vo
   response.statusCode = status;
   response.setHeader('content-type', 'application/json');
   response.setHeader('cache-control', 'no-store');
-  if (status === 503) response.setHeader('retry-after', '1');
-  else response.setHeader('www-authenticate', challenge(refusal, place));
+  if (refusal.code === 'unavailable') response.setHeader('retry-after', '1');
+  // A fault of the server's own is no challenge, and is not gone in a second.
+  else if (refusal.code !== 'misconfigured') response.setHeader('www-authenticate', challenge(refusal, place));
   if (refusal.code === 'dpop_nonce_required') {
     const nonce = place.verifier.dpopNonce();
     if (nonce !== undefined) response.setHeader('dpop-nonce', nonce);

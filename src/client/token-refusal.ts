@@ -1,7 +1,7 @@
 /**
  * Why a token was not taken at an enforcement point, by what its caller hears (RFC 6750 section 3.1, RFC 9449 section 7.1):
  * `token_missing`, `token_refused`, `dpop_invalid`, `dpop_nonce_required` are 401, `scope_insufficient` and `denied` 403,
- * `invalid_request` 400, `unavailable` 503.
+ * `invalid_request` 400, `unavailable` 503. `misconfigured` is 503 too: the token is good, and the tool cannot do what it wants.
  */
 export type TokenRefusalCode =
   | 'token_missing'
@@ -11,7 +11,8 @@ export type TokenRefusalCode =
   | 'dpop_nonce_required'
   | 'scope_insufficient'
   | 'denied'
-  | 'unavailable';
+  | 'unavailable'
+  | 'misconfigured';
 
 /** For logs, counters and tests. */
 export type TokenRefusalReason =
@@ -51,6 +52,7 @@ const CALLER_HEARS: Record<TokenRefusalCode, string> = {
   scope_insufficient: 'The token does not carry this tool.',
   denied: 'This call is not allowed.',
   unavailable: 'Tokens cannot be checked right now.',
+  misconfigured: 'This server is not set up to take this token; the token is not at fault.',
 };
 
 /** An error with two faces: `message` is for the caller and gives nothing away, `reason` and `detail` are for the tool's own log. */

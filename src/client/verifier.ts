@@ -13,6 +13,7 @@ import { OnceEach, Remembered } from './remembered.js';
 import { type SteadyClock, steadyClock } from './steady-clock.js';
 import { TokenRefusal } from './token-refusal.js';
 import { type Fetch, nodeFetch } from './transport.js';
+import { Warnings } from './warnings.js';
 
 export type { BearerIdentity, CertificateIdentity } from './identity.js';
 export { TokenRefusal, type TokenRefusalCode, type TokenRefusalReason } from './token-refusal.js';
@@ -30,8 +31,10 @@ export interface VerifierOptions {
   cell?: string;
   /** What to do when the feed has been silent for 10 s: take nothing (default), or go on with the tokens there are until they expire. */
   whenStale?: 'refuse' | 'until-expiry';
-  /** Asked about each call of a token marked `call`; without one such tokens are refused. */
+  /** Asked about each call of a token marked `call`; without one such tokens are refused (docs/guides/protect-a-tool.md). */
   decisionPoint?: DecisionPoint;
+  /** Hears once what keeps good tokens out and only this tool's operator can mend. Default: a line on standard error. */
+  onWarning?: (warning: string) => void;
   /** A private CA for the broker's certificate, PEM. */
   ca?: string | Buffer;
   /** Instead of node's own http(s); `ca` and a certificate identity are then its business. */
@@ -165,6 +168,7 @@ class TaskVerifier implements Verifier {
   readonly #proofs: OnceEach;
   readonly #watches = new Set<() => void>();
   readonly #watchTimer: NodeJS.Timeout;
+  readonly #warnings: Warnings;
 
   constructor(options: VerifierOptions) {
     this.#options = options;
@@ -175,6 +179,7 @@ class TaskVerifier implements Verifier {
     // A clock that was passed in is all the time there is, so that a test turns one hand only.
     const { clock } = options;
     this.#clock = steadyClock(clock, options.elapsedMs ?? (clock ? () => clock.now() : undefined));
+    this.#warnings = new Warnings(options.onWarning);
     this.#known = new Remembered(this.#limits.rememberedTokensMax);
     this.#proofs = new OnceEach(this.#limits.rememberedProofsMax);
     const { identity } = options;
@@ -212,7 +217,11 @@ class TaskVerifier implements Verifier {
   verifyNow(token: string, presented: Presented = {}): VerifiedTask {
     const task = this.#check(token, presented);
     if (task.claims.mayfly.call) {
-      throw new TokenRefusal('token_refused', 'decision-point-missing', 'the token wants each call decided');
+      throw new TokenRefusal(
+        'misconfigured',
+        'decision-point-missing',
+        'the token wants each call decided, and verifyNow waits for no decision: use verify',
+      );
     }
     return task;
   }
@@ -296,7 +305,10 @@ class TaskVerifier implements Verifier {
       throw new TokenRefusal('scope_insufficient', 'tool', `the token does not carry ${presented.tool}`);
     }
     if (claims.mayfly.call && !this.#options.decisionPoint) {
-      throw new TokenRefusal('token_refused', 'decision-point-missing', 'the token wants each call decided');
+      this.#warnings.warn(
+        `a good token for ${this.audience} was refused (503): policy wants each of its calls decided, and this verifier has no decisionPoint to ask. Give it one: docs/guides/protect-a-tool.md.`,
+      );
+      throw new TokenRefusal('misconfigured', 'decision-point-missing', 'the token wants each call decided');
     }
     return task;
   }

@@ -225,6 +225,29 @@ describe('a request without one', () => {
     expect(response.headers.get('www-authenticate')).toBeNull();
   });
 
+  it('503 without a challenge: a token that wants each call decided, where nobody decides; the token is not blamed', async () => {
+    await verifier.close();
+    verifier = createVerifier({
+      issuer: issuer.url,
+      audience: AUDIENCE,
+      identity: { bearer: async () => 'svid' },
+      clock: { now: () => issuer.nowMs },
+      onWarning: () => undefined,
+    });
+    await verifier.ready();
+    await serving();
+    const response = await get('/orders/42', bearer(issuer.mint(claims({ mayfly: { call: true } }))));
+    expect([response.status, await response.json()]).toEqual([
+      503,
+      {
+        error: 'server_error',
+        error_description: 'This server is not set up to take this token; the token is not at fault.',
+      },
+    ]);
+    expect([response.headers.get('www-authenticate'), response.headers.get('retry-after')]).toEqual([null, null]);
+    expect([tasks, refused.map(({ reason }) => reason)]).toEqual([[], ['decision-point-missing']]);
+  });
+
   async function twoHeaders(name: string, values: string[], headers: Record<string, string> = {}): Promise<number> {
     const { request } = await import('node:http');
     return new Promise((resolve, reject) => {

@@ -1,4 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto';
+import { jest } from '@jest/globals';
 import { importJWK, jwtVerify } from 'jose';
 import { createVerifier, TokenRefusal, type Verifier, type VerifierOptions } from '../../../src/client/verifier.js';
 import { FakeIssuer, type IssuerKey, makeKey, ProofMaker, signJws } from '../../fakes/issuer.js';
@@ -454,7 +455,34 @@ describe('tools and single calls', () => {
 
   const marked = () => issuer.mint(issuer.claims({ mayfly: { call: true } }));
 
-  it('a token marked call is refused without a decision point', async () => {
+  it('a token marked call is refused without a decision point, as the fault of the set-up that it is', async () => {
+    await verifierWith({ onWarning: () => undefined });
+    expect(await refusal(verifier.verify(marked()))).toMatchObject({
+      code: 'misconfigured',
+      reason: 'decision-point-missing',
+    });
+  });
+
+  it('whoever runs a tool without a decision point is warned of it, once, and only when a good token was kept out', async () => {
+    const warnings: string[] = [];
+    await verifierWith({ onWarning: (warning) => warnings.push(warning) });
+    await refusal(verifier.verify(issuer.mint(issuer.claims({ exp: 5, mayfly: { call: true } }))));
+    expect(warnings).toEqual([]);
+    await refusal(verifier.verify(marked()));
+    await refusal(verifier.verify(marked()));
+    expect(warnings).toEqual([expect.stringMatching(/no decisionPoint.*docs\/guides\/protect-a-tool\.md/)]);
+  });
+
+  it('a warning goes to standard error where nobody else listens, and a listener that throws changes no answer', async () => {
+    const said = jest.spyOn(console, 'warn').mockImplementation(() => undefined);
+    await refusal(verifier.verify(marked()));
+    expect(said.mock.calls).toEqual([[expect.stringMatching(/^mayfly: .*decisionPoint/)]]);
+    said.mockRestore();
+    await verifierWith({
+      onWarning: () => {
+        throw new Error('the log is full');
+      },
+    });
     expect(await reasonOf(verifier.verify(marked()))).toBe('decision-point-missing');
   });
 
