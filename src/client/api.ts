@@ -17,6 +17,7 @@ import type {
   OpenedReply,
   Page,
   PageQuery,
+  ReadinessReply,
   RenewalReply,
   RevocationReply,
   RevokedReply,
@@ -213,6 +214,12 @@ export class Api {
 
   health(): Promise<HealthReply> {
     return this.#broker.call('/v1/health');
+  }
+
+  /** Which checks are well, by their names: what anybody may know, also while nobody can sign in. Undefined when there is no such answer. */
+  async readiness(): Promise<ReadinessReply | undefined> {
+    const reply = await this.#broker.call<ReadinessReply>('/readyz', { anonymous: true, takesAnyStatus: true });
+    return Array.isArray(Object(reply).checks) ? reply : undefined;
   }
 
   /** Whether a token is alive (RFC 7662), for the owners of its audience. */

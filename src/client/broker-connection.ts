@@ -25,6 +25,8 @@ export interface BrokerRequest {
   signal?: AbortSignal;
   /** No identity is sent. */
   anonymous?: boolean;
+  /** A refusal says as much as an answer does: its body is the reply. */
+  takesAnyStatus?: boolean;
 }
 
 const BODY_BYTES_MAX = 8 * 1024 * 1024;
@@ -53,7 +55,7 @@ export class BrokerConnection {
   /** A JSON call under `/v1` or `/.well-known`. Throws MayflyError. Answers undefined when there is no body. */
   async call<Reply>(path: string, request: BrokerRequest = {}): Promise<Reply> {
     const response = await this.#send(path, request);
-    return (await this.#bodyOf(response)) as Reply;
+    return (await (request.takesAnyStatus ? this.#json(response) : this.#bodyOf(response))) as Reply;
   }
 
   /** An OAuth form call. Several values of one name are repeated. */

@@ -311,6 +311,11 @@ export interface BundlePreviewReply {
   leases: VerdictsReply;
 }
 
+export interface ReadinessReply {
+  ready: boolean;
+  checks: { name: string; ok: boolean }[];
+}
+
 export interface HealthReply {
   grants_closed?: string;
   checks: { name: string; ok: boolean; detail: string; advice?: string; absent?: true }[];

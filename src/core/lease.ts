@@ -70,6 +70,11 @@ export interface LeaseRecord {
   residue?: string;
 }
 
+/** Whether it is a person's token for this broker itself: it belongs to no task. */
+export function isOperatorToken({ kind, taskId }: LeaseRecord): boolean {
+  return kind === 'token' && taskId === undefined;
+}
+
 /** Whether it is over by its own state, whatever became of what is above it. What is being revoked may still work. */
 export function isClosed({ state }: LeaseRecord): boolean {
   return state === 'revoked' || state === 'abandoned';

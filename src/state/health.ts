@@ -6,6 +6,7 @@ import type { RedisFeed } from './feed.js';
 import { MemoryTrend } from './memory-trend.js';
 import type { Health, HealthLine, StoreFigures } from './stores.js';
 
+const NOT_LOOKED_YET = 'the store has not been looked at yet';
 const CHECK_EVERY_MS = 1_000;
 /** Work that has been due for longer waits for hands. */
 const OVERDUE_MS = 1_000;
@@ -20,7 +21,7 @@ export class RedisHealth implements Health {
   readonly #close: () => Promise<void>;
   #lines: HealthLine[] = [];
   #figures: StoreFigures | undefined;
-  #problem: string | undefined = 'the store has not been looked at yet';
+  #problem: string | undefined = NOT_LOOKED_YET;
   #profileAtMs = Number.NEGATIVE_INFINITY;
   #profile: HealthLine[] = [];
   readonly #trend = new MemoryTrend();
@@ -78,6 +79,17 @@ export class RedisHealth implements Health {
 
   close(): Promise<void> {
     return this.#close();
+  }
+
+  /** Whoever wonders why nothing is given finds it in the log, told once. */
+  #tell(problem: string | undefined): void {
+    const nameOf = (text: string | undefined) => text?.slice(0, text.indexOf(':'));
+    const before = this.#problem;
+    this.#problem = problem;
+    if (nameOf(problem) === nameOf(before)) return;
+    const { observe } = this.#cell;
+    if (problem !== undefined) observe({ event: 'grants.closed', level: 'error', problem });
+    else if (before !== NOT_LOOKED_YET) observe({ event: 'grants.open', level: 'info' });
   }
 
   async #look(): Promise<void> {
@@ -146,7 +158,7 @@ export class RedisHealth implements Health {
     ].map(withoutIdleAdvice);
     const closing = ['redis version', 'redis persistence', 'redis eviction', 'redis memory', 'clock', 'audit backlog'];
     const bad = this.#lines.find((one) => !one.ok && closing.includes(one.name));
-    this.#problem = bad && `${bad.name}: ${bad.detail}`;
+    this.#tell(bad && `${bad.name}: ${bad.detail}`);
   }
 }
 

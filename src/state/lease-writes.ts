@@ -1,5 +1,6 @@
 import type { AuditRecord } from '../core/audit.js';
 import { assert } from '../core/errors.js';
+import { isOperatorToken } from '../core/lease.js';
 import { basisWords, type Cell, recordLifeMs, refusalOf, SKEW_MS, SLOT_MS, tokenPlace } from './cell.js';
 import { commitCredential } from './credential-writes.js';
 import { retireMember } from './due.js';
@@ -50,7 +51,7 @@ async function commitToken(
   ];
   const commit = async (profile: string) =>
     (await cell.line.run(
-      'commit-lease',
+      isOperatorToken(lease) ? 'commit-operator-token' : 'commit-lease',
       words,
       [
         row.field,

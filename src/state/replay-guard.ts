@@ -9,8 +9,7 @@ export function redisReplayGuard({ line, keys, encryption }: Cell): ReplayGuard 
   return {
     once: async (key, untilMs, nowMs) => {
       if (untilMs <= nowMs) return false;
-      const answer = await line.ask((client) => client.set(keys.once(key), '1', 'PX', untilMs - nowMs, 'NX'));
-      return answer === 'OK';
+      return (await line.run('use-once', [keys.once(key)], [untilMs - nowMs], { nowMs })) === 1;
     },
 
     claim: async (key, bodyDigest, _nowMs, holdMs = HOLD_MS) => {

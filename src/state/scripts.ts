@@ -3,13 +3,18 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { MESSENGER_MS } from './due.js';
 
-/** What a script may do when Redis is full: reads write nothing; ends, locks and revocations need no room first, so that a full Redis stops nobody from stopping. */
+/**
+ * What a script may do when Redis is full: reads write nothing; ends, locks and revocations, and what operators need to ask for them, need no room
+ * first, so that a full Redis stops nobody from stopping.
+ */
 type Flags = '' | 'no-writes' | 'allow-oom';
 
 interface Recipe {
   /** Pieces that stand between the prelude and the script. */
   before: readonly ('guard' | 'grant' | 'ends' | 'tasks')[];
   flags: Flags;
+  /** The script is this one, under flags of its own. */
+  as?: string;
 }
 
 /**
@@ -22,6 +27,8 @@ const SCRIPTS = {
   head: { before: ['guard'], flags: 'no-writes' },
   'start-task': { before: ['guard', 'grant'], flags: '' },
   'commit-lease': { before: ['guard', 'grant'], flags: '' },
+  'commit-operator-token': { before: ['guard', 'grant'], flags: 'allow-oom', as: 'commit-lease' },
+  'use-once': { before: ['guard'], flags: 'allow-oom' },
   'name-lease': { before: ['guard'], flags: '' },
   'commit-credential': { before: ['guard', 'grant'], flags: '' },
   'renew-lease': { before: ['guard', 'grant'], flags: '' },
@@ -61,6 +68,8 @@ export type ScriptName = keyof typeof SCRIPTS;
 
 export interface Script {
   name: ScriptName;
+  /** Of lua/, without its ending. */
+  file: string;
   source: string;
   sha: string;
 }
@@ -68,16 +77,16 @@ export interface Script {
 export function loadScripts(): Record<ScriptName, Script> {
   const piece = (name: string) => readFileSync(join(import.meta.dirname, 'lua', `${name}.lua`), 'utf8');
   const load = (name: ScriptName): Script => {
-    const { before, flags }: Recipe = SCRIPTS[name];
+    const { before, flags, as = name }: Recipe = SCRIPTS[name];
     const shebang = flags ? `#!lua flags=${flags}` : '#!lua';
     const source = [
       shebang,
       `local MESSENGER_MS = ${MESSENGER_MS}`,
       piece('prelude'),
       ...before.map(piece),
-      piece(name),
+      piece(as),
     ].join('\n');
-    return { name, source, sha: createHash('sha1').update(source).digest('hex') };
+    return { name, file: as, source, sha: createHash('sha1').update(source).digest('hex') };
   };
   const names = Object.keys(SCRIPTS) as ScriptName[];
   return Object.fromEntries(names.map((name) => [name, load(name)])) as Record<ScriptName, Script>;

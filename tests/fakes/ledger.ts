@@ -1,7 +1,7 @@
 import type { AuditRecord } from '../../src/core/audit.js';
 import type { SecretData } from '../../src/core/credential.js';
 import { assert, BrokerError } from '../../src/core/errors.js';
-import { type LeaseRecord, STUCK_ATTEMPTS } from '../../src/core/lease.js';
+import { isOperatorToken, type LeaseRecord, STUCK_ATTEMPTS } from '../../src/core/lease.js';
 import { epochOf, isBefore, type Position } from '../../src/core/position.js';
 import type { Match } from '../../src/core/revocations.js';
 import { isTerminal, PATH_DEPTH_MAX, type TaskRecord, type TerminalState } from '../../src/core/task.js';
@@ -104,7 +104,7 @@ export class FakeLedger implements Ledger {
     const there = state.leases.get(lease.id);
     if (there?.state === 'active') return { outcome: 'committed' };
     if (there && there.state !== 'pending') return { outcome: 'not_live', by: lease.id };
-    this.#mustGrant();
+    if (!isOperatorToken(lease)) this.#mustGrant();
     const refusal = this.#leaseRefusal(lease, write.basis, write.quotas, write.nowMs);
     if (refusal) return refusal;
     if (lease.kind === 'credential') {

@@ -5,6 +5,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { BrokerError } from '../../src/core/errors.js';
 import { newId } from '../../src/core/ids.js';
+import type { LeaseRecord } from '../../src/core/lease.js';
+import type { TaskRecord } from '../../src/core/task.js';
 import { type RedisServer, startRedis } from './redis-servers.js';
 import { STORE_NAMES, STORES, type Store } from './servers.js';
 import { BUNDLE, newCell, OPENER, openWorld, QUOTAS, type World } from './world.js';
@@ -50,6 +52,33 @@ const stop = (world: World) =>
     nowMs: world.clock.now(),
     audit: world.audit('lock.set'),
   });
+
+const cellOf = ({ id }: TaskRecord) => id.split('_')[1] as string;
+
+/** A person's, for the broker itself. */
+async function operatorToken(world: World, cell: string): ReturnType<World['ledger']['commitLease']> {
+  const nowMs = world.clock.now();
+  const { position } = await world.read();
+  const lease: LeaseRecord = {
+    id: newId('lse', cell, nowMs),
+    kind: 'token',
+    path: [],
+    agent: 'person:alice',
+    actors: [],
+    resource: 'https://mayfly.example',
+    tools: [],
+    position,
+    generations: [],
+    bundle: BUNDLE,
+    keyId: 'key-1',
+    binding: 'dpop',
+    state: 'active',
+    createdAtMs: nowMs,
+    expiresAtMs: nowMs + 300_000,
+  };
+  const basis = { position, bundle: BUNDLE, generations: [] };
+  return world.ledger.commitLease({ lease, basis, quotas: QUOTAS, nowMs, audit: world.audit('token.minted') });
+}
 
 /** Every call of the stores that asks Redis. */
 function everyCall(world: World, taskId: string, leaseId: string): Record<string, () => Promise<unknown>> {
@@ -187,6 +216,7 @@ describe.each(STORE_NAMES)('a store of less than the promised profile: %s', (nam
       expect(world.health.grantsClosed()).toMatch(why);
       await expect(world.mint(task)).rejects.toMatchObject({ code: 'unavailable' });
       await expect(world.openTask()).rejects.toMatchObject({ code: 'unavailable' });
+      expect(await operatorToken(world, cellOf(task))).toEqual({ outcome: 'committed' });
       expect(await stop(world)).toMatchObject({ outcome: 'applied' });
       expect(await end(world, task.id)).toMatchObject({ outcome: 'ended' });
     } finally {
@@ -212,6 +242,11 @@ describe.each(STORE_NAMES)('a store of less than the promised profile: %s', (nam
       expect(world.health.grantsClosed()).toMatch(/memory/);
       await expect(world.mint(task)).rejects.toMatchObject({ code: 'unavailable' });
       await set('maxmemory', '1mb');
+      // What an operator needs to say stop: a proof that is used up, and a token.
+      const { replayGuard, clock } = world;
+      expect(await replayGuard.once('dpop:a', clock.now() + 60_000, clock.now())).toBe(true);
+      expect(await replayGuard.once('dpop:a', clock.now() + 60_000, clock.now())).toBe(false);
+      expect(await operatorToken(world, cellOf(task))).toEqual({ outcome: 'committed' });
       expect(await stop(world)).toMatchObject({ outcome: 'applied' });
       expect(
         await world.ledger.suspendTask({

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import type { Mayfly } from '../../client/mayfly.js';
+import { type Mayfly, Unavailable } from '../../client/mayfly.js';
 import { agentOption } from './agent-option.js';
 import { connect } from './connection.js';
 import { checkField, type OutputFlags, type Row, say, show } from './output.js';
@@ -129,11 +129,20 @@ export function recoverCommand(): Command {
     );
 }
 
+/** While the store does not answer nobody can sign in, who would be told more; the checks' names say at least where to look. */
+async function tellReadiness(mayfly: Mayfly, error: unknown): Promise<never> {
+  const readiness = error instanceof Unavailable ? await mayfly.readiness().catch(() => undefined) : undefined;
+  const bad = readiness?.checks.filter(({ ok }) => !ok) ?? [];
+  if (bad.length > 0)
+    say(`The broker is there and is not ready. What is wrong: ${bad.map(({ name }) => name).join(', ')}.`);
+  throw error;
+}
+
 /** `mayfly doctor`: exit 0 when everything that is there is well, 2 when not. */
 export function doctorCommand(): Command {
   return new Command('doctor').description('is everything as it has to be?').action((_: unknown, command: Command) =>
     asked(command, async (mayfly, flags) => {
-      const health = await mayfly.health();
+      const health = await mayfly.health().catch((error: unknown) => tellReadiness(mayfly, error));
       const isOpen = health.grants_closed === undefined;
       const isWell = isOpen && health.checks.every(({ ok, absent }) => ok || absent);
       if (flags.output === 'json' || flags.field !== undefined) show(health as unknown as Row, flags);
