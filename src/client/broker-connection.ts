@@ -3,6 +3,7 @@ import type { Clock } from '../core/time.js';
 import { DpopProver } from './dpop-prover.js';
 import { type ClientIdentity, isCertificate, isPerson } from './identity.js';
 import { MayflyError, mayflyError, problemOf } from './mayfly-error.js';
+import { reasonOf } from './reason.js';
 import { chunksOf, type Fetch, textOf } from './transport.js';
 
 export interface BrokerConnectionOptions {
@@ -89,7 +90,7 @@ export class BrokerConnection {
   /** The bytes of an event stream, for as long as it lasts. */
   async *events(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     const response = await this.#send(path, { signal }, { accept: 'text/event-stream' }, false);
-    if (!response.ok) throw mayflyError(problemOf(response.status, response.headers, await this.#json(response)));
+    if (!response.ok) throw this.#refusal(response, await this.#json(response));
     yield* chunksOf(response);
   }
 
@@ -169,7 +170,23 @@ export class BrokerConnection {
     // 202 is an answer of its own only for what a second person or a later moment completes.
     const isPending = response.status === 202 && Object(body).code === 'approval_pending';
     if (response.ok && !isPending) return body;
-    throw mayflyError(problemOf(response.status, response.headers, body));
+    throw this.#refusal(response, body);
+  }
+
+  /** A Mayfly's refusals say what they are. Of another's only the status is known: its class follows that, its words are no Mayfly's. */
+  #refusal(response: Response, body: unknown): MayflyError {
+    const problem = problemOf(response.status, response.headers, body);
+    const { code, detail, error_description: description } = Object(body);
+    const speaks = [code, detail, description].some((text) => typeof text === 'string');
+    return mayflyError(speaks ? problem : { ...problem, ...this.#stranger(response) });
+  }
+
+  #stranger(response: Response): { message: string; hint: string } {
+    const type = response.headers.get('content-type')?.split(';')[0] ?? 'no content type';
+    return {
+      message: `What answered at ${this.options.url} is no Mayfly: ${response.status}, ${type}, and nothing that a Mayfly says.`,
+      hint: 'Look at MAYFLY_ADDR (in a program: url): it names another server, or a proxy in between answered for the broker.',
+    };
   }
 
   async #json(response: Response): Promise<unknown> {
@@ -178,9 +195,10 @@ export class BrokerConnection {
       return text === '' ? undefined : JSON.parse(text);
     } catch (error) {
       if (!response.ok) return undefined;
+      const problem = { code: 'unavailable', status: response.status } as const;
+      if (error instanceof SyntaxError) throw mayflyError({ ...problem, ...this.#stranger(response) });
       throw mayflyError({
-        code: 'unavailable',
-        status: response.status,
+        ...problem,
         message: `The answer of ${this.options.url} cannot be read: ${reasonOf(error)}.`,
         cause: error,
       });
@@ -236,11 +254,4 @@ export class BrokerConnection {
 
 export function newIdempotencyKey(): string {
   return randomUUID();
-}
-
-/** Why a request failed, in few words; never the request itself. */
-function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return 'unknown';
-  const { code } = error as { code?: unknown };
-  return typeof code === 'string' ? code : error.name === 'TimeoutError' ? 'it took too long' : error.message;
 }

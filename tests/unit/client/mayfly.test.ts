@@ -107,7 +107,29 @@ describe('a call', () => {
 
   it('whose answer is no JSON is Unavailable, not a guess', async () => {
     issuer.on('GET /v1/tasks', () => ({ body: '<html>' }));
-    expect(await thrownBy(client().tasks.list())).toBeInstanceOf(Unavailable);
+    const error = await thrownBy(client().tasks.list());
+    expect(error).toBeInstanceOf(Unavailable);
+    expect(error).toMatchObject({ message: expect.stringMatching(/is no Mayfly: 200, application\/json/) });
+  });
+
+  it('to a broker that is frozen says that it took too long', async () => {
+    issuer.on('GET /v1/tasks', () => 'hang');
+    expect(await thrownBy(client({ timeoutMs: 50 }).tasks.list())).toMatchObject({
+      code: 'unavailable',
+      message: `No answer from ${issuer.url}: it took too long.`,
+    });
+  });
+
+  it('that its caller calls off says so', async () => {
+    const calledOff = new AbortController();
+    issuer.on('GET /v1/tasks/tsk_a_1/events', () => {
+      calledOff.abort();
+      return 'hang';
+    });
+    const events = async () => {
+      for await (const _ of client().tasks.events('tsk_a_1', calledOff.signal)) break;
+    };
+    expect(await thrownBy(events())).toMatchObject({ message: expect.stringContaining('it was called off') });
   });
 
   it('to nobody says so', async () => {
@@ -170,9 +192,18 @@ describe('a refusal', () => {
     [404, NotFound],
     [418, InvalidRequest],
     [502, Unavailable],
-  ])('%d of somebody in between is read by its status', async (status, Class) => {
-    issuer.on('GET /v1/tasks', () => ({ status, body: '<html>' }));
-    expect(await thrownBy(client().tasks.list())).toBeInstanceOf(Class);
+    [501, Unavailable],
+  ])('%d of somebody in between is read by its status, and told as of no Mayfly', async (status, Class) => {
+    const headers = { 'content-type': 'text/html; charset=utf-8' };
+    for (const body of ['<html>', undefined, '{"message":"no route"}', '[]']) {
+      issuer.on('GET /v1/tasks', () => ({ status, headers, body }));
+      const error = await thrownBy(client().tasks.list());
+      expect(error).toBeInstanceOf(Class);
+      expect(error).toMatchObject({
+        message: `What answered at ${issuer.url} is no Mayfly: ${status}, text/html, and nothing that a Mayfly says.`,
+        hint: expect.stringContaining('MAYFLY_ADDR'),
+      });
+    }
   });
 
   it('with a code that only an object knows is read by its status', async () => {
