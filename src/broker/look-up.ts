@@ -2,6 +2,7 @@ import type { AuditRecord } from '../core/audit.js';
 import { BrokerError } from '../core/errors.js';
 import { isId } from '../core/ids.js';
 import { type DeadBecause, deadBecause, type LeaseRecord } from '../core/lease.js';
+import { epochOf } from '../core/position.js';
 import { isTerminal, type TaskRecord } from '../core/task.js';
 import type { EpochMs } from '../core/time.js';
 import type { AuditFilter, LockRecord, Page, RevocationRecord } from '../state/stores.js';
@@ -43,16 +44,24 @@ export async function listTasks(
 /** A lease, and why it is worth nothing if it is. */
 export interface LeaseView {
   lease: LeaseRecord;
-  dead?: DeadBecause;
+  dead?: DeadBecause | 'epoch' | 'tainted-key';
 }
 
 /** For the agent that holds it, the opener of its task, and operators. */
 export async function getLease(parts: Parts, caller: Caller, id: string): Promise<LeaseView> {
   return recordingRefusals(parts, caller, { action: 'get_lease', lease: id }, async () => {
     const found = await reachLease(parts, caller, id);
-    const dead = deadBecause(found.lease, { ...found, revoked: false }, parts.clock.now());
+    const dead =
+      deadBecause(found.lease, { ...found, revoked: false }, parts.clock.now()) ?? deadAsToken(parts, found.lease);
     return { lease: found.lease, ...(dead && { dead }) };
   });
+}
+
+/** What verifiers refuse a token for without a word in its record: nobody enumerates what a new epoch or a tainted key kills. */
+function deadAsToken(parts: Parts, { kind, position, keyId }: LeaseRecord): LeaseView['dead'] {
+  if (kind !== 'token') return undefined;
+  if (epochOf(position) < epochOf(parts.feed.position())) return 'epoch';
+  return keyId !== undefined && parts.keys.byKid(keyId)?.state === 'tainted' ? 'tainted-key' : undefined;
 }
 
 export async function listLeases(
@@ -221,6 +230,10 @@ function leaseWords({ lease, dead }: LeaseView, task: TaskRecord | undefined): s
       return `it expired at ${new Date(lease.expiresAtMs).toISOString()}`;
     case 'cut':
       return 'its task was suspended or its context changed after it was given; what came before stays dead';
+    case 'epoch':
+      return 'the epoch was raised after it was given: tokens of earlier epochs are dead';
+    case 'tainted-key':
+      return `the key that signed it is tainted: ${lease.keyId}`;
     case 'lease-above':
       return 'a token above it was revoked';
     default:

@@ -123,3 +123,37 @@ describe('why a lock holds', () => {
     }
   });
 });
+
+describe('why a token is worth nothing though its record says that it is active', () => {
+  let door: FakeDoor;
+  let knock: Knock;
+
+  beforeEach(async () => {
+    door = await openFakeDoor();
+    knock = knockAt(door);
+  });
+  afterEach(() => door.close());
+
+  // Signed in anew: what kills the token kills the operator's.
+  const operate = async (method: string, path: string, body?: unknown) =>
+    (await knock.operator('operator-1'))(method, path, body);
+  const mint = async () => knock.minted(knock.exchange('/agent/refunds', await knock.task()));
+  const told = async (lease: string) => [
+    (await operate('GET', `/v1/leases/${lease}`)).body.dead_because,
+    (await operate('POST', '/v1/why', { about: lease })).body.because[0],
+  ];
+
+  it('the epoch was raised', async () => {
+    const { claims } = await mint();
+    expect(await told(claims.jti)).toEqual([undefined, 'the lease is live']);
+    expect((await operate('POST', '/v1/recover', { reason: 'drill' })).status).toBe(200);
+    expect(await told(claims.jti)).toEqual(['epoch', expect.stringContaining('the epoch was raised')]);
+  });
+
+  it('its key is tainted', async () => {
+    const { claims, header } = await mint();
+    const kid = header['kid'] as string;
+    expect((await operate('POST', `/v1/keys/${kid}/taint`, { reason: 'drill' })).status).toBe(200);
+    expect(await told(claims.jti)).toEqual(['tainted-key', `the key that signed it is tainted: ${kid}`]);
+  });
+});

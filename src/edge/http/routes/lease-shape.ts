@@ -9,7 +9,7 @@ export const leaseShape = z.strictObject({
   kind: z.enum(['token', 'credential']),
   state: z.enum(['pending', 'active', 'revoking', 'revoked', 'abandoned']).meta({ description: 'Its own state' }),
   dead_because: z
-    .enum(['expired', 'lease', 'task', 'suspended', 'lease-above', 'cut', 'revocation'])
+    .enum(['expired', 'lease', 'task', 'suspended', 'lease-above', 'cut', 'revocation', 'epoch', 'tainted-key'])
     .optional()
     .meta({ description: 'Why it is worth nothing, whatever its own state; absent while it is alive, and in lists' }),
   task: z.string().optional(),
