@@ -22,6 +22,8 @@ const STOP_TIMEOUT_MS = 20_000;
 const STARTING_STALE_MS = 90_000;
 const LAUNCH_ATTEMPTS = 3;
 const POLL_MS = 25;
+/** Marks a signal handler that only takes a server along (that of the embedded Redis too): two of them must not each leave the end to the other. */
+const TAKES_ALONG = Symbol.for('mayfly.takes-a-server-along');
 /** Under this lock the one process that owns a server is known to it. Its connection ends with it, however it ends. */
 const OWNER_LOCK = 7_117_001;
 
@@ -356,11 +358,12 @@ function endWithUs(pid) {
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
   // Whoever handles a signal ends the process in its own time, and `exit` takes the server along.
   const onSignal = (signal) => {
-    if (process.listenerCount(signal) > 1) return;
+    if (process.listeners(signal).some((listener) => !listener[TAKES_ALONG])) return;
     onExit();
     release();
     process.kill(process.pid, signal);
   };
+  onSignal[TAKES_ALONG] = true;
   const release = () => {
     process.off('exit', onExit);
     for (const signal of signals) process.off(signal, onSignal);

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -134,4 +135,33 @@ describe('the PostgreSQL of development and tests', () => {
     );
     expect(isRunning(pid)).toBe(false);
   }, 90_000);
+
+  it('ends by each signal with another server of the same process, whose handler stands beside its own', async () => {
+    for (const signal of ['SIGHUP', 'SIGTERM'] as const) {
+      const folders = ['one', 'two'].map((name) => join(dataDir, signal, name));
+      const code = `const { startPostgres } = await import(${JSON.stringify(SCRIPT)});
+        for (const dataDir of ${JSON.stringify(folders)}) console.log((await startPostgres({ dataDir, durable: false })).pid);
+        setInterval(() => {}, 60_000);`;
+      const child = spawn(process.execPath, ['--input-type=module', '-e', code], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      let said = '';
+      child.stdout.on('data', (chunk) => (said += chunk));
+      await until(
+        async () => said.trim().split('\n'),
+        (lines) => lines.length === 2,
+        60_000,
+      );
+      const pids = said.trim().split('\n').map(Number);
+      expect(pids.map(isRunning)).toEqual([true, true]);
+      const gone = once(child, 'exit');
+      child.kill(signal);
+      expect(await gone).toEqual([null, signal]);
+      await until(
+        async () => pids.some(isRunning),
+        (running) => !running,
+        20_000,
+      );
+    }
+  }, 120_000);
 });

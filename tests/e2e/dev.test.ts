@@ -47,8 +47,13 @@ function dataDir(): string {
   return join(root, 'data');
 }
 
+/** Instead of an option: by way of `npm start`, which brings a PostgreSQL. */
+const WITH_POSTGRES = 'with-postgres';
+
 function dev(data: string, ...words: string[]): Dev {
-  const child = spawn(process.execPath, [resolve('bin/mayfly.js'), 'dev', '--data', data, ...words], {
+  const options = ['--data', data, ...words.filter((word) => word !== WITH_POSTGRES)];
+  const script = words.includes(WITH_POSTGRES) ? [resolve('scripts/start.mjs')] : [resolve('bin/mayfly.js'), 'dev'];
+  const child = spawn(process.execPath, [...script, ...options], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: environment,
   });
@@ -207,6 +212,16 @@ describe('a development broker', () => {
     expect(servers.filter(isAlive)).toEqual([]);
     expect(existsSync(join(data, 'runtime.json'))).toBe(false);
     expect(readdirSync(data)).toEqual(expect.arrayContaining(['broker', 'dev', 'redis', 'root.key']));
+  });
+
+  it('stops with all that `npm start` started, PostgreSQL too, when its terminal is closed', async () => {
+    const own = dataDir();
+    const { child, stdout } = await up(own, '--no-story', '--port', '0', WITH_POSTGRES);
+    const servers = startedBy(runtimeOf(own).pid);
+    expect(servers).toHaveLength(2);
+    expect(await ended(child, 'SIGHUP')).toBe(0);
+    expect(stdout()).toContain('Stopping; the data stays.');
+    expect(servers.filter(isAlive)).toEqual([]);
   });
 
   it('is there although a lock is in the way of its story, and says which and how to go on', async () => {

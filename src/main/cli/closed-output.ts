@@ -8,6 +8,9 @@ interface Talking {
 /** As the shell counts a program that SIGPIPE ended. */
 const SIGPIPE_EXIT_CODE = 141;
 
+/** A pipe whose reader left, or a terminal that was closed. */
+const GONE = ['EPIPE', 'EIO'];
+
 /**
  * Whoever reads standard output may leave (`mayfly why … | head -1`): what is left to say is dropped, without a word. A closed standard error
  * ends nothing: a stop goes on although nobody hears of its progress.
@@ -15,12 +18,12 @@ const SIGPIPE_EXIT_CODE = 141;
 export function endWithReader({ stdout, stderr, end }: Talking): void {
   let isEnding = false;
   stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
+    if (!GONE.includes(error.code ?? '')) throw error;
     if (!isEnding) end();
     isEnding = true;
   });
   stderr.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
+    if (!GONE.includes(error.code ?? '')) throw error;
   });
 }
 

@@ -51,7 +51,8 @@ async function run(flags: DevFlags): Promise<void> {
   const { startDevBroker } = await import('../dev/dev-broker.js');
   const say = (line: string) => process.stdout.write(`${line}\n`);
   const stopping = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stopping.abort());
+  // A terminal that is closed sends SIGHUP.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stopping.abort());
   const starting = startDevBroker({
     port: flags.port,
     dataDir: flags.data,

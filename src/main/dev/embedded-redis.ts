@@ -14,6 +14,8 @@ const STARTING_STALE_MS = 30_000;
 const POLL_MS = 20;
 /** The name under which the one `mayfly dev` that owns a data folder is known to that folder's Redis. */
 const OWNER = 'mayfly-dev';
+/** Marks a signal handler that only takes a server along (scripts/dev-postgres.mjs has one too): two of them must not each leave the end to the other. */
+const TAKES_ALONG = Symbol.for('mayfly.takes-a-server-along');
 
 export interface EmbeddedRedisOptions {
   /** The data folder; everything of Redis is in `DIR/redis`, a fetched server in `DIR/tools` (or `MAYFLY_TOOLS_DIR`, which several folders can share). */
@@ -46,7 +48,7 @@ interface Runtime {
  * The Redis of `mayfly dev`: a real server as a private child on loopback, with a random port and password, that answers only
  * after each write is on the disk. It lives in `DIR/redis` (0700) and belongs to one owner at a time.
  *
- * It ends when this process does (stop, exit, SIGINT, SIGTERM). When this process is killed outright it lives on, and the next start adopts it.
+ * It ends when this process does (stop, exit, SIGINT, SIGTERM, SIGHUP). When this process is killed outright it lives on, and the next start adopts it.
  * Throws BrokerError('unavailable') with one line: no server to be had, folder not writable, in use by another, not starting.
  */
 export async function startEmbeddedRedis({ dataDir, ...options }: EmbeddedRedisOptions): Promise<EmbeddedRedis> {
@@ -148,11 +150,12 @@ async function own(dir: string, { port, password }: Runtime, adopted: boolean): 
   // handles it, the default would end us without `exit`.
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   const onSignal = (signal: NodeJS.Signals) => {
-    if (process.listenerCount(signal) > 1) return;
+    if (process.listeners(signal).some((listener) => !(TAKES_ALONG in listener))) return;
     terminate();
     release();
     process.kill(process.pid, signal);
   };
+  Object.assign(onSignal, { [TAKES_ALONG]: true });
   const release = () => {
     process.off('exit', terminate);
     for (const signal of signals) process.off(signal, onSignal);

@@ -16,16 +16,22 @@ describe('a command whose output nobody reads any more', () => {
     expect(streams.ends).toBe(1);
   });
 
+  it('ends in the same way when its terminal was closed', () => {
+    const streams = talking();
+    streams.stdout.emit('error', failure('EIO'));
+    expect(streams.ends).toBe(1);
+  });
+
   it('goes on when only its talk is not heard', () => {
     const streams = talking();
-    streams.stderr.emit('error', failure('EPIPE'));
+    for (const code of ['EPIPE', 'EIO']) streams.stderr.emit('error', failure(code));
     expect(streams.ends).toBe(0);
   });
 
   it('does not hide that output cannot be written for another reason', () => {
     const streams = talking();
     expect(() => streams.stdout.emit('error', failure('ENOSPC'))).toThrow('ENOSPC');
-    expect(() => streams.stderr.emit('error', failure('EIO'))).toThrow('EIO');
+    expect(() => streams.stderr.emit('error', failure('ENOSPC'))).toThrow('ENOSPC');
     expect(streams.ends).toBe(0);
   });
 });
