@@ -39,9 +39,10 @@ export async function startPostgres({ dataDir, say = () => {}, settings = {}, du
   const free = await takeTurn(place.dir);
   try {
     const live = await findLive(place);
-    if (live) say('taking over the PostgreSQL that an earlier run left behind');
     const { port, password, pid } = live ?? (await launch(place, { say, settings, durable }));
-    return await own(place, { port, password, pid, adopted: live !== undefined, say });
+    const owned = await own(place, { port, password, pid, adopted: live !== undefined, say });
+    if (live) say('taking over the PostgreSQL that an earlier run left behind');
+    return owned;
   } finally {
     free();
   }

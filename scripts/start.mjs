@@ -38,10 +38,13 @@ await orOneLine(async () => {
   }
 });
 
-/** Whoever mistyped an option, or runs a broker here already, is told before a PostgreSQL is brought up. */
+/**
+ * Whoever mistyped an option, or runs a broker here already, is told before a PostgreSQL is brought up. From then on the folder is ours alone. Our own
+ * word comes first: behind an option whose value was forgotten it would be that value.
+ */
 async function mayStart(words) {
   const { run } = await import('../dist/main/cli/program.js');
-  await run([process.execPath, 'mayfly', 'dev', ...words, '--dry-run']);
+  await run([process.execPath, 'mayfly', 'dev', '--own', ...words]);
   return !process.exitCode;
 }
 

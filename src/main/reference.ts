@@ -195,7 +195,7 @@ function commandsOf(command: Command, above: string): string[] {
     const label = `${one.name()}${one.variadic ? '…' : ''}`;
     return one.required ? `<${label}>` : `[${label}]`;
   });
-  const options = command.options.filter((option) => !COMMON.includes(option.long ?? ''));
+  const options = command.options.filter((option) => !option.hidden && !COMMON.includes(option.long ?? ''));
   const page = [`## \`${[name, ...words].join(' ')}\``, '', `${sentence(command.description())}`, ''];
   for (const option of options) page.push(`- \`${option.flags}\`: ${option.description}`);
   if (options.length > 0) page.push('');

@@ -67,7 +67,11 @@ describe('the PostgreSQL of development and tests', () => {
 
   it('belongs to one process at a time', async () => {
     const server = await startPostgres({ dataDir, durable: false });
-    await expect(startPostgres({ dataDir, durable: false })).rejects.toThrow('another process is using the PostgreSQL');
+    const said: string[] = [];
+    const second = startPostgres({ dataDir, durable: false, say: (line) => said.push(line) });
+    await expect(second).rejects.toThrow('another process is using the PostgreSQL');
+    // Nobody left it behind.
+    expect(said).toEqual([]);
     await server.stop();
   });
 

@@ -288,6 +288,26 @@ describe('a development broker', () => {
     await ended(first.child, 'SIGINT');
   });
 
+  it('is one per folder when two start at once: one is refused and touches nothing, the other has all it wants', async () => {
+    const own = dataDir();
+    const starts = [1, 2].map(() => dev(own, '--no-story', '--port', '0', WITH_POSTGRES));
+    const isSettled = ({ child, stdout }: Dev) => child.exitCode !== null || stdout().includes('Stop with Ctrl-C.');
+    await until('both know', START_MS_MAX, () => starts.every(isSettled));
+    const [loser, ...others] = starts.filter(({ child }) => child.exitCode !== null);
+    expect(others).toEqual([]);
+    const winner = starts.find((one) => one !== loser) as Dev;
+    expect(loser?.child.exitCode).toBe(2);
+    expect(loser?.stdout()).toBe('');
+    expect(loser?.stderr()).toBe(
+      `Error: Another start (process ${winner.child.pid}) has the folder ${own}. Stop it, or choose another folder: --data DIR\n`,
+    );
+    expect(winner.stderr()).toBe('');
+    expect(winner.stdout()).not.toContain('taking over');
+    expect(startedBy(runtimeOf(own).pid)).toHaveLength(2);
+    expect(await ended(winner.child, 'SIGINT')).toBe(0);
+    expect(existsSync(join(own, 'owner'))).toBe(false);
+  });
+
   it('that was killed is no obstacle to the next start', async () => {
     const first = await up(data, '--no-story', '--port', '0');
     const servers = startedBy(runtimeOf(data).pid);

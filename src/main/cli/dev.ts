@@ -20,32 +20,42 @@ interface DevFlags {
   fetch: boolean;
   logLevel: string;
   dryRun: boolean;
+  own: boolean;
 }
 
 /** `mayfly dev`: everything on this machine, to look at and to develop against. */
 export function devCommand(): Command {
   // A warning is for who operates: a laptop that was busy for a moment is no news to who tries it out.
-  return new Command('dev')
-    .description('start a development broker with its own Redis, identities and sample bundle, and show what it does')
-    .option('--port <n>', 'port for http; mTLS is on the next one; 0: any free ones', port, 7117)
-    .option('--data <dir>', 'folder for data and development keys', process.env['MAYFLY_DATA'] ?? '.data')
-    .option('--bundle <dir>', 'folder with the bundle', SAMPLE_BUNDLE)
-    .option('--backends <file>', 'YAML file that says where credentials come from: a name, and what is behind it')
-    .option('--no-story', 'do not play the story at start')
-    .option('--no-fetch', 'do not fetch a Redis when this machine has none')
-    .addOption(
-      new Option('--log-level <level>', 'how much is logged')
-        .choices(['debug', 'info', 'warn', 'error', 'silent'])
-        .default('error'),
-    )
-    .option('--dry-run', 'only say what is in the way of a start (options, folder, ports)', false)
-    .action(run);
+  return (
+    new Command('dev')
+      .description('start a development broker with its own Redis, identities and sample bundle, and show what it does')
+      .option('--port <n>', 'port for http; mTLS is on the next one; 0: any free ones', port, 7117)
+      .option('--data <dir>', 'folder for data and development keys', process.env['MAYFLY_DATA'] ?? '.data')
+      .option('--bundle <dir>', 'folder with the bundle', SAMPLE_BUNDLE)
+      .option('--backends <file>', 'YAML file that says where credentials come from: a name, and what is behind it')
+      .option('--no-story', 'do not play the story at start')
+      .option('--no-fetch', 'do not fetch a Redis when this machine has none')
+      .addOption(
+        new Option('--log-level <level>', 'how much is logged')
+          .choices(['debug', 'info', 'warn', 'error', 'silent'])
+          .default('error'),
+      )
+      .option('--dry-run', 'only say what is in the way of a start (options, folder, ports)', false)
+      // For `npm start`, which goes on in this very process.
+      .addOption(
+        new Option('--own', 'as --dry-run, and own the folder until this process ends').default(false).hideHelp(),
+      )
+      .action(run)
+  );
 }
 
 async function run(flags: DevFlags): Promise<void> {
-  if (flags.dryRun) {
+  if (flags.dryRun || flags.own) {
     const { mayStart } = await import('../dev/may-start.js');
-    await mayStart({ dataDir: resolve(flags.data), port: flags.port });
+    const { ownFolder } = await import('../dev/folder-owner.js');
+    const dataDir = resolve(flags.data);
+    await mayStart({ dataDir, port: flags.port });
+    if (flags.own) ownFolder(dataDir);
     return;
   }
   const { startDevBroker } = await import('../dev/dev-broker.js');

@@ -9,6 +9,7 @@ import { type Running, startBroker } from '../server.js';
 import { logTo } from '../telemetry.js';
 import { whenStoreAnswers } from '../when-store-answers.js';
 import { startEmbeddedRedis } from './embedded-redis.js';
+import { ownFolder } from './folder-owner.js';
 import { freePort } from './free-port.js';
 import { listening, mayStart } from './may-start.js';
 import { type DevTrustDomain, openDevTrustDomain } from './trust-domain.js';
@@ -46,6 +47,7 @@ export async function startDevBroker(options: DevOptions): Promise<DevBroker> {
   const { say, signal } = options;
   const dataDir = resolve(options.dataDir);
   await mayStart({ dataDir, port: options.port });
+  ownFolder(dataDir);
   const port = options.port === 0 ? await freePort() : options.port;
   const mtlsPort = options.port === 0 ? await freePort() : port + 1;
   const url = `http://127.0.0.1:${port}`;

@@ -4,6 +4,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { BrokerError } from '../../core/errors.js';
 import { makeDataFolder } from './data-folder.js';
+import { refuseOwner } from './folder-owner.js';
 
 /**
  * Whether a development broker can start here: its folder can be written, nobody runs on it, and its ports are free (0: any will do). For before anything
@@ -12,6 +13,7 @@ import { makeDataFolder } from './data-folder.js';
 export async function mayStart({ dataDir, port }: { dataDir: string; port: number }): Promise<void> {
   makeDataFolder(dataDir);
   refuseSecond(dataDir);
+  refuseOwner(dataDir);
   if (port === 0) return;
   for (const one of [port, port + 1])
     await mustBeFree(one).catch((error: unknown) => Promise.reject(listening(error, port)));

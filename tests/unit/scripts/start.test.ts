@@ -21,7 +21,7 @@ const CHECK = `
 declare const process: { exitCode: number | undefined };
 declare const console: { error(text: string): void };
 export async function run(words: string[]): Promise<void> {
-  if (!words.includes('--dry-run') || !words.includes('--wrong')) return;
+  if (words[3] !== '--own' || !words.includes('--wrong')) return;
   console.error('Error: --wrong');
   process.exitCode = 1;
 }
