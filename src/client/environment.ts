@@ -1,24 +1,26 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isKeyOf } from '../core/certificate-key.js';
-import type { CertificateIdentity, ClientIdentity } from './identity.js';
+import type { BearerIdentity, CertificateIdentity } from './identity.js';
 import { InvalidRequest } from './mayfly-error.js';
 import { jwtFile, namedFile, pemFile } from './named-file.js';
 
 const ROTATION_MS_MAX = 5_000;
 
+const NO_IDENTITY = 'No identity: set MAYFLY_JWT_SVID_FILE, or MAYFLY_CERT_FILE and MAYFLY_KEY_FILE.';
+
 /** What the environment says about the broker and about who we are (see `Mayfly.fromEnv`). */
 export function environmentOptions(environment: NodeJS.ProcessEnv): {
   url: string;
   issuer?: string;
-  identity?: ClientIdentity;
+  identity?: BearerIdentity | CertificateIdentity;
   ca?: string | Buffer;
 } {
   const svidFile = environment['MAYFLY_JWT_SVID_FILE'];
   const caFile = environment['MAYFLY_CA_FILE'];
   const issuer = environment['MAYFLY_ISSUER'];
   const certificate = certificateOf(environment);
-  const identity: ClientIdentity | undefined =
+  const identity: BearerIdentity | CertificateIdentity | undefined =
     certificate ?? (svidFile ? { bearer: async () => jwtFile('MAYFLY_JWT_SVID_FILE', svidFile) } : undefined);
   const url = environment['MAYFLY_ADDR'] ?? developmentAddress(environment['MAYFLY_DATA'] ?? '.data');
   if (certificate) checkCertificateAddress(url);
@@ -28,6 +30,25 @@ export function environmentOptions(environment: NodeJS.ProcessEnv): {
     ...(identity === undefined ? {} : { identity }),
     ...(caFile ? { ca: namedFile('MAYFLY_CA_FILE', caFile) } : {}),
   };
+}
+
+/** What a tool's verifier has to know of its broker; its `audience` is the tool's own. */
+export interface ToolBroker {
+  issuer: string;
+  url: string;
+  identity: BearerIdentity | CertificateIdentity;
+  ca?: string | Buffer;
+}
+
+/**
+ * The broker and the tool's own identity as the environment names them: `MAYFLY_ADDR` (or the development broker of `MAYFLY_DATA`), and
+ * `MAYFLY_JWT_SVID_FILE`, or `MAYFLY_CERT_FILE` with `MAYFLY_KEY_FILE`; `MAYFLY_CA_FILE`, `MAYFLY_ISSUER` where needed. Throws when there is
+ * no identity. Files are read anew when they are used.
+ */
+export function brokerFromEnv(environment: NodeJS.ProcessEnv = process.env): ToolBroker {
+  const { url, issuer, identity, ca } = environmentOptions(environment);
+  if (!identity) throw misconfigured(NO_IDENTITY);
+  return { issuer: issuer ?? url.replace(/\/$/, ''), url, identity, ...(ca === undefined ? {} : { ca }) };
 }
 
 /**

@@ -3,6 +3,9 @@ import { DPOP_ALGORITHMS } from '../core/dpop.js';
 import { assert } from '../core/errors.js';
 import { isToolName } from '../core/scope.js';
 import { TokenRefusal, type TokenRefusalCode } from './token-refusal.js';
+
+export { brokerFromEnv, type ToolBroker } from './environment.js';
+
 import { createVerifier, type Presented, type VerifiedTask, type Verifier, type VerifierOptions } from './verifier.js';
 
 /** The parts of Express' (and node's) request, response and next that are used here; no framework is imported. */
@@ -22,6 +25,16 @@ export interface TaskResponse {
   setHeader(name: string, value: string): unknown;
   end(body?: string): unknown;
   on(event: 'close', listener: () => void): unknown;
+}
+
+declare global {
+  /** How Express lets others say what they put into its requests. */
+  namespace Express {
+    interface Request {
+      /** The task that `requireTask` let in. */
+      task?: RequestTask;
+    }
+  }
 }
 
 export type Next = (error?: unknown) => void;

@@ -10,6 +10,7 @@ import {
   placeOf,
 } from '../core/position.js';
 import { type FeedEntry, matches, RevocationTable } from '../core/revocations.js';
+import { reasonOf } from './reason.js';
 import { serverSentEvents } from './server-sent-events.js';
 import type { SteadyClock } from './steady-clock.js';
 import { chunksOf, type Fetch, textOf } from './transport.js';
@@ -28,6 +29,10 @@ export interface FeedFollowerOptions {
   /** A place is acknowledged again after this long, so that the broker sees a live enforcement point. */
   acknowledgeEveryMs?: number;
   onEntry?: (entry: FeedEntry) => void;
+  /** Why a connection ended or could not be made, each time. */
+  onProblem?: (problem: string) => void;
+  /** Everything up to the broker's head was applied. */
+  onCaughtUp?: () => void;
 }
 
 export interface FeedStatus {
@@ -44,6 +49,7 @@ export interface FeedStatus {
 }
 
 const ACK_BYTES_MAX = 16 * 1024;
+const REFUSAL_BYTES_MAX = 16 * 1024;
 const EXPIRE_EVERY_MS = 10_000;
 
 /**
@@ -142,10 +148,11 @@ export class FeedFollower {
         await this.#follow();
         this.#lastProblem = 'the broker ended the stream';
       } catch (error) {
-        this.#lastProblem = error instanceof Error ? error.message : String(error);
+        this.#lastProblem = reasonOf(error);
       }
       this.#connected = false;
       if (signal.aborted) break;
+      this.#options.onProblem?.(this.#lastProblem);
       const { first, most } = this.#options.retryMs ?? { first: 100, most: 5_000 };
       const waitMs = Math.min(most, first * 2 ** Math.min(this.#attempts++, 16)) * (0.5 + Math.random() / 2);
       await pause(waitMs, signal);
@@ -171,8 +178,8 @@ export class FeedFollower {
         redirect: 'error',
       });
       if (response.status !== 200) {
-        await response.body?.cancel();
-        throw new Error(`the broker answered ${response.status} to the feed's reader`);
+        const words = wordsOf(await textOf(response, REFUSAL_BYTES_MAX));
+        throw new Error(`the broker answered ${response.status} to the feed's reader: ${words}`);
       }
       this.#connected = true;
       const reading: Reading = { snapshot: !resumes, last: resumes ? this.#position : undefined };
@@ -206,6 +213,7 @@ export class FeedFollower {
     this.#lastProblem = undefined;
     this.#caughtUpAtMs = this.#options.clock.elapsedMs();
     this.#forget();
+    this.#options.onCaughtUp?.();
     this.#tell();
     this.#acknowledge();
   }
@@ -312,6 +320,18 @@ interface Watched {
   claims: TaskClaims;
   kid: string;
   onDead: (entry: FeedEntry) => void;
+}
+
+/** What a refusal says of itself (RFC 9457), and what a stranger's does not. */
+function wordsOf(body: string): string {
+  try {
+    const { detail, hint } = Object(JSON.parse(body)) as Record<string, unknown>;
+    const words = [detail, hint].filter((text) => typeof text === 'string');
+    if (words.length > 0) return words.join(' ');
+  } catch {
+    // Said below.
+  }
+  return 'nothing that a Mayfly says.';
 }
 
 /** Somebody else's promise, given up when the signal aborts. */

@@ -1,6 +1,7 @@
 import { admitKey, type VerificationKey } from '../core/jwk.js';
 import { OWN_KID } from '../core/jws.js';
 import { parseStrictObject } from '../core/strict-json.js';
+import { reasonOf } from './reason.js';
 import { type Fetch, textOf } from './transport.js';
 
 export interface KeySetOptions {
@@ -11,6 +12,9 @@ export interface KeySetOptions {
   refreshMs?: number;
   /** An unknown `kid` makes us ask again, this often at most: a stream of made-up kids costs nobody anything. */
   refreshMsMin?: number;
+  /** Why a fetch failed, each time. */
+  onProblem?: (problem: string) => void;
+  onLoaded?: () => void;
 }
 
 const BYTES_MAX = 64 * 1024;
@@ -88,8 +92,10 @@ export class KeySet {
       this.#keys = this.#read(text);
       this.#fetchedAtMs = this.#options.elapsedMs();
       this.#lastProblem = undefined;
+      this.#options.onLoaded?.();
     } catch (error) {
-      this.#lastProblem = error instanceof Error ? error.message : String(error);
+      this.#lastProblem = reasonOf(error);
+      if (!this.#closing.signal.aborted) this.#options.onProblem?.(this.#lastProblem);
     }
   }
 

@@ -9,12 +9,14 @@ import type { Clock, EpochMs } from '../core/time.js';
 import { FeedFollower, type FeedStatus } from './feed-follower.js';
 import { type BearerIdentity, type CertificateIdentity, isCertificate, tlsOf } from './identity.js';
 import { KeySet } from './key-set.js';
+import { InvalidRequest } from './mayfly-error.js';
 import { OnceEach, Remembered } from './remembered.js';
 import { type SteadyClock, steadyClock } from './steady-clock.js';
 import { TokenRefusal } from './token-refusal.js';
 import { type Fetch, nodeFetch } from './transport.js';
 import { Warnings } from './warnings.js';
 
+export { brokerFromEnv, type ToolBroker } from './environment.js';
 export type { BearerIdentity, CertificateIdentity } from './identity.js';
 export { TokenRefusal, type TokenRefusalCode, type TokenRefusalReason } from './token-refusal.js';
 
@@ -168,9 +170,10 @@ class TaskVerifier implements Verifier {
   readonly #proofs: OnceEach;
   readonly #watches = new Set<() => void>();
   readonly #watchTimer: NodeJS.Timeout;
-  readonly #warnings: Warnings;
+  readonly #warnings: Warnings<'settings' | 'decision-point' | 'feed' | 'keys'>;
 
   constructor(options: VerifierOptions) {
+    checkOptions(options);
     this.#options = options;
     this.audience = options.audience;
     this.issuer = options.issuer;
@@ -185,8 +188,16 @@ class TaskVerifier implements Verifier {
     const { identity } = options;
     const url = (options.url ?? options.issuer).replace(/\/$/, '');
     const fetch = options.fetch ?? nodeFetch(tlsOf(identity, options.ca));
-    this.#keys = new KeySet({ url, fetch, elapsedMs: this.#clock.elapsedMs });
-    void this.#keys.refresh();
+    this.#keys = new KeySet({
+      url,
+      fetch,
+      elapsedMs: this.#clock.elapsedMs,
+      onProblem: (problem) => {
+        // While there are keys, a fetch that failed is made up for by the next one.
+        if (!this.#keys.status().loaded) this.#warn('keys', `${url}/.well-known/jwks.json cannot be read`, problem);
+      },
+      onLoaded: () => this.#warnings.over('keys'),
+    });
     this.#feed = new FeedFollower({
       url,
       fetch,
@@ -195,7 +206,13 @@ class TaskVerifier implements Verifier {
       onEntry: ({ match }) => {
         if (typeof match.key === 'string') this.#keys.withdraw(match.key);
       },
+      onProblem: (problem) => {
+        // A broker that restarts is back before anybody has to know.
+        if (this.status().stale) this.#warn('feed', `${url}/v1/feed cannot be followed`, problem);
+      },
+      onCaughtUp: () => this.#warnings.over('feed'),
     });
+    void this.#keys.refresh();
     this.#watchTimer = setInterval(() => {
       for (const look of [...this.#watches]) look();
     }, 1_000);
@@ -306,6 +323,7 @@ class TaskVerifier implements Verifier {
     }
     if (claims.mayfly.call && !this.#options.decisionPoint) {
       this.#warnings.warn(
+        'decision-point',
         `a good token for ${this.audience} was refused (503): policy wants each of its calls decided, and this verifier has no decisionPoint to ask. Give it one: docs/guides/protect-a-tool.md.`,
       );
       throw new TokenRefusal('misconfigured', 'decision-point-missing', 'the token wants each call decided');
@@ -333,6 +351,12 @@ class TaskVerifier implements Verifier {
       });
     } catch (error) {
       if (!(error instanceof JwsRefused)) throw error;
+      if (error.kind === 'payload' && error.message === 'another issuer') {
+        this.#warnings.warn(
+          'settings',
+          `a token that the broker signed was refused: its issuer is not ${this.issuer}. Set issuer (MAYFLY_ISSUER) to what the broker calls itself.`,
+        );
+      }
       const reason = error.kind === 'times' && error.message === 'expired' ? 'expired' : error.kind;
       throw new TokenRefusal('token_refused', reason, error.message, error);
     }
@@ -419,6 +443,12 @@ class TaskVerifier implements Verifier {
     if (over) throw over;
   }
 
+  #warn(trouble: 'feed' | 'keys', what: string, problem: string): void {
+    const isTaking = this.#feed.complete && this.#options.whenStale === 'until-expiry';
+    const effect = isTaking ? 'revocations are not heard of' : 'tokens are refused with 503';
+    this.#warnings.warn(trouble, `${what}, and until it can be, ${effect}: ${problem}`);
+  }
+
   #expiry(task: VerifiedTask): TokenRefusal | undefined {
     if (this.#clock.now() < task.expiresAtMs) return undefined;
     return new TokenRefusal('token_refused', 'expired', 'the token has expired');
@@ -433,6 +463,24 @@ class TaskVerifier implements Verifier {
     if (ageMs !== undefined && ageMs <= this.#limits.refuseStaleMs) return undefined;
     return new TokenRefusal('unavailable', 'stale', 'the feed has been silent for too long');
   }
+}
+
+/** What is missing is missing when the tool starts, and not at its first request. */
+function checkOptions({ issuer, audience, identity }: Partial<VerifierOptions>): void {
+  for (const [field, value] of Object.entries({ issuer, audience })) {
+    if (typeof value !== 'string' || value === '') {
+      throw invalid(field, `A verifier needs ${field}, as it stands in the tokens.`);
+    }
+  }
+  if (typeof identity === 'object' && identity !== null && ('bearer' in identity || 'cert' in identity)) return;
+  throw invalid(
+    'identity',
+    'A verifier needs the identity of its tool, to read the feed of revocations: a certificate with its key, or a bearer function; brokerFromEnv() has one from the environment.',
+  );
+}
+
+function invalid(field: string, message: string): InvalidRequest {
+  return new InvalidRequest({ code: 'invalid_request', status: 0, field, message: `${field}: ${message}` });
 }
 
 function revoked(): TokenRefusal {

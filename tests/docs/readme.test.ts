@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import { freePort } from '../../src/main/dev/free-port.js';
 import { until } from '../e2e/brokers.js';
 
 const README = readFileSync('README.md', 'utf8');
@@ -36,6 +37,10 @@ const EXPECTED: Record<string, { exit: number; says: RegExp }> = {
   orchestrate: { exit: 0, says: /I may \[ 'orders\.read' \]\nI am mayfly_\w+/ },
   run: { exit: 0, says: /I am mayfly_\w+[\s\S]*credential\.issued/ },
   'curl-task': { exit: 0, says: /"state":"completed"/ },
+  tool: {
+    exit: 0,
+    says: /\{"order":"42","agent":"spiffe:\/\/dev\.mayfly\/agent\/refunds"\}[\s\S]*completed[\s\S]*"error":"invalid_token"/,
+  },
   stop: { exit: 0, says: /Effective now; lock lck_/ },
   receipt: { exit: 0, says: /reason: 'odd refunds'[\s\S]*enumeration: 'finished'/ },
   lift: { exit: 0, says: /requested[\s\S]*lifted/ },
@@ -48,7 +53,12 @@ describe('the README', () => {
   });
 
   it('names every program that it has its reader save in a command', () => {
-    expect(PROGRAMS.map((program) => program.name)).toEqual(['orchestrator.mjs', 'agent.mjs', 'receipt.mjs']);
+    expect(PROGRAMS.map((program) => program.name)).toEqual([
+      'orchestrator.mjs',
+      'agent.mjs',
+      'tool.mjs',
+      'receipt.mjs',
+    ]);
   });
 
   it('leaves no command untested but those that fetch and start', () => {
@@ -66,6 +76,36 @@ describe('the README', () => {
         .map((target) => `${page}: ${target}`),
     );
     expect(broken).toEqual([]);
+  });
+
+  it('shows a tool that compiles in a strict project of somebody else’s, and so does the guide', () => {
+    const project = mkdtempSync(join(tmpdir(), 'mayfly-typed-'));
+    try {
+      mkdirSync(join(project, 'node_modules'));
+      symlinkSync(resolve('.'), join(project, 'node_modules/mayfly'));
+      for (const name of ['express', '@types'])
+        symlinkSync(resolve('node_modules', name), join(project, 'node_modules', name));
+      const guide = readFileSync('docs/guides/protect-a-tool.md', 'utf8');
+      const shown = [
+        ...PROGRAMS.filter(({ name }) => name === 'tool.mjs'),
+        ...[...guide.matchAll(/<!-- test: ([a-z-]+\.ts) -->\n```ts\n([\s\S]*?)```/g)].map(([, name, text]) => ({
+          name: name as string,
+          text: text as string,
+        })),
+      ].map(({ name, text }) => ({ name: name.replace('.mjs', '.ts'), text }));
+      expect(shown.map(({ name }) => name)).toEqual(['tool.ts', 'decision-point.ts']);
+      for (const { name, text } of shown) writeFileSync(join(project, name), text);
+      writeFileSync(join(project, 'package.json'), '{"type":"module"}');
+      const options = ['--strict', '--noEmit', '--module', 'nodenext', '--target', 'es2022', '--types', 'node'];
+      const tsc = resolve('node_modules/typescript/bin/tsc');
+      const { stdout } = spawnSync(process.execPath, [tsc, ...options, ...shown.map(({ name }) => name)], {
+        cwd: project,
+        encoding: 'utf8',
+      });
+      expect(stdout).toBe('');
+    } finally {
+      rmSync(project, { recursive: true });
+    }
   });
 
   describe('typed by hand next to a development broker', () => {
@@ -120,18 +160,21 @@ describe('the README', () => {
       for (const step of steps) expect(said).toMatch(new RegExp(`\\d+\\.\\d ms .*${step}`));
     });
 
-    it('every block does what the README says, one after the other', () => {
+    it('every block does what the README says, one after the other', async () => {
+      const toolPort = await freePort();
+      const asHere = (text: string) =>
+        text.replaceAll('http://127.0.0.1:7117', url).replaceAll('8080', String(toolPort));
       // Variables of one block are used in the next: all run in one shell, each ends with its own exit code.
       const marks = BLOCKS.map(({ name, text }) => `echo "<<${name}>>"\n${text}echo "<<exit $?>>"\n`);
-      const script = marks.join('').replaceAll('http://127.0.0.1:7117', url);
+      const script = asHere(marks.join(''));
       // As in a clone: the sample bundle is in `config`, and the package finds itself by its name and its dependencies beside it.
       const clone = join(dir, 'clone');
       mkdirSync(join(clone, 'node_modules'), { recursive: true });
       symlinkSync(resolve('.'), join(clone, 'node_modules/mayfly'));
       symlinkSync(resolve('config'), join(clone, 'config'));
-      symlinkSync(resolve('node_modules/jose'), join(clone, 'node_modules/jose'));
-      for (const { name, text } of PROGRAMS)
-        writeFileSync(join(clone, name), text.replaceAll('http://127.0.0.1:7117', url));
+      for (const name of ['jose', 'express'])
+        symlinkSync(resolve('node_modules', name), join(clone, 'node_modules', name));
+      for (const { name, text } of PROGRAMS) writeFileSync(join(clone, name), asHere(text));
       const { stdout } = spawnSync('bash', ['-c', `exec 2>&1\n${script}`], {
         cwd: clone,
         encoding: 'utf8',

@@ -68,7 +68,7 @@ export function verifyCommand(): Command {
       const { url, issuer, identity } = await connect(flags);
       if (isPerson(identity)) throw new UsageError('A tool verifies: add --as /tool/…, an owner of the audience.');
       const token = given === '-' ? await standardInput() : given;
-      const verifier = createVerifier({ issuer, url, audience: flags.audience, identity });
+      const verifier = createVerifier({ issuer, url, audience: flags.audience, identity, onWarning: () => undefined });
       try {
         await verifier.ready(FEED_TIMEOUT_MS);
         const task = await verifier.verify(token, flags.tool === undefined ? {} : { tool: flags.tool });

@@ -2,8 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { jest } from '@jest/globals';
-import { environmentOptions } from '../../../src/client/environment.js';
-import type { CertificateIdentity } from '../../../src/client/identity.js';
+import { brokerFromEnv, environmentOptions } from '../../../src/client/environment.js';
+import type { BearerIdentity, CertificateIdentity } from '../../../src/client/identity.js';
 import { Mayfly } from '../../../src/client/mayfly.js';
 import { InvalidRequest } from '../../../src/client/mayfly-error.js';
 import { openDevTrustDomain } from '../../../src/main/dev/trust-domain.js';
@@ -25,6 +25,42 @@ function file(name: string, text: string): string {
 it('the address and the issuer are what the environment says', () => {
   const options = environmentOptions({ MAYFLY_ADDR: 'https://b.example:7118', MAYFLY_ISSUER: 'https://b.example' });
   expect(options).toEqual({ url: 'https://b.example:7118', issuer: 'https://b.example' });
+});
+
+describe('what a tool needs of its broker', () => {
+  it('is its address, its issuer and the tool’s own identity, read at each use', async () => {
+    const svid = file('svid', 'a.b.c');
+    const broker = brokerFromEnv({
+      MAYFLY_ADDR: 'https://b.example:7118/',
+      MAYFLY_ISSUER: 'https://b.example',
+      MAYFLY_CA_FILE: file('ca.pem', 'the CA'),
+      MAYFLY_JWT_SVID_FILE: svid,
+    });
+    expect(broker).toMatchObject({
+      url: 'https://b.example:7118/',
+      issuer: 'https://b.example',
+      ca: Buffer.from('the CA'),
+    });
+    const { bearer } = broker.identity as BearerIdentity;
+    expect(await bearer('https://b.example')).toBe('a.b.c');
+    file('svid', 'd.e.f');
+    expect(await bearer('https://b.example')).toBe('d.e.f');
+  });
+
+  it('has the address as its issuer where no other is named', () => {
+    const environment = { MAYFLY_ADDR: 'http://b.example/', MAYFLY_JWT_SVID_FILE: file('svid', 'a.b.c') };
+    expect(brokerFromEnv(environment).issuer).toBe('http://b.example');
+  });
+
+  it('is not there without an identity, and that is said with the variables to set', () => {
+    expect(() => brokerFromEnv({ MAYFLY_ADDR: 'http://b.example' })).toThrow(
+      new InvalidRequest({
+        code: 'invalid_request',
+        status: 0,
+        message: 'No identity: set MAYFLY_JWT_SVID_FILE, or MAYFLY_CERT_FILE and MAYFLY_KEY_FILE.',
+      }),
+    );
+  });
 });
 
 it('without an address it is the development broker that is up', () => {

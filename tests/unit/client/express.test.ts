@@ -32,11 +32,11 @@ async function serving(options: Partial<RequireTaskOptions> = {}): Promise<void>
     ...options,
   });
   app.all('/orders/:id', guard, (request, response) => {
-    tasks.push((request as unknown as { task: RequestTask }).task);
+    tasks.push(request.task as RequestTask);
     response.json({ order: request.params['id'] });
   });
   app.get('/slow', guard, (request, response) => {
-    const { task } = request as unknown as { task: RequestTask };
+    const task = request.task as RequestTask;
     task.signal.addEventListener('abort', () => response.json({ stopped: task.signal.reason.reason }));
     release?.();
   });

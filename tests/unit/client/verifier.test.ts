@@ -1,11 +1,19 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { jest } from '@jest/globals';
 import { importJWK, jwtVerify } from 'jose';
-import { createVerifier, TokenRefusal, type Verifier, type VerifierOptions } from '../../../src/client/verifier.js';
+import {
+  brokerFromEnv,
+  createVerifier,
+  TokenRefusal,
+  type Verifier,
+  type VerifierOptions,
+} from '../../../src/client/verifier.js';
 import { FakeIssuer, type IssuerKey, makeKey, ProofMaker, signJws } from '../../fakes/issuer.js';
 
 const AUDIENCE = 'https://orders.example';
+const identity = { bearer: async () => 'svid' };
 
+let warnings: string[];
 let issuer: FakeIssuer;
 let verifier: Verifier;
 let elapsedMs: number;
@@ -15,9 +23,10 @@ async function verifierWith(options: Partial<VerifierOptions> = {}): Promise<Ver
   verifier = createVerifier({
     issuer: issuer.url,
     audience: AUDIENCE,
-    identity: { bearer: async () => 'svid' },
+    identity,
     clock: { now: () => issuer.nowMs },
     elapsedMs: () => elapsedMs,
+    onWarning: (warning) => warnings.push(warning),
     ...options,
   });
   await verifier.ready();
@@ -27,6 +36,7 @@ async function verifierWith(options: Partial<VerifierOptions> = {}): Promise<Ver
 beforeEach(async () => {
   issuer = await new FakeIssuer().start();
   elapsedMs = 0;
+  warnings = [];
   await verifierWith();
 });
 
@@ -456,7 +466,6 @@ describe('tools and single calls', () => {
   const marked = () => issuer.mint(issuer.claims({ mayfly: { call: true } }));
 
   it('a token marked call is refused without a decision point, as the fault of the set-up that it is', async () => {
-    await verifierWith({ onWarning: () => undefined });
     expect(await refusal(verifier.verify(marked()))).toMatchObject({
       code: 'misconfigured',
       reason: 'decision-point-missing',
@@ -464,8 +473,6 @@ describe('tools and single calls', () => {
   });
 
   it('whoever runs a tool without a decision point is warned of it, once, and only when a good token was kept out', async () => {
-    const warnings: string[] = [];
-    await verifierWith({ onWarning: (warning) => warnings.push(warning) });
     await refusal(verifier.verify(issuer.mint(issuer.claims({ exp: 5, mayfly: { call: true } }))));
     expect(warnings).toEqual([]);
     await refusal(verifier.verify(marked()));
@@ -475,6 +482,9 @@ describe('tools and single calls', () => {
 
   it('a warning goes to standard error where nobody else listens, and a listener that throws changes no answer', async () => {
     const said = jest.spyOn(console, 'warn').mockImplementation(() => undefined);
+    await verifier.close();
+    verifier = createVerifier({ issuer: issuer.url, audience: AUDIENCE, identity, clock: { now: () => issuer.nowMs } });
+    await verifier.ready();
     await refusal(verifier.verify(marked()));
     expect(said.mock.calls).toEqual([[expect.stringMatching(/^mayfly: .*decisionPoint/)]]);
     said.mockRestore();
@@ -523,10 +533,105 @@ describe('tools and single calls', () => {
 it('a verifier without its broker is not ready, and says why', async () => {
   await verifier.close();
   issuer.feedStatus = 403;
-  verifier = createVerifier({ issuer: issuer.url, audience: AUDIENCE, identity: { bearer: async () => 'svid' } });
+  verifier = createVerifier({ issuer: issuer.url, audience: AUDIENCE, identity, onWarning: () => undefined });
   expect(await refusal(verifier.ready(300))).toMatchObject({
     code: 'unavailable',
     detail: expect.stringContaining('403'),
+  });
+});
+
+describe('whoever runs the tool', () => {
+  /** A verifier that has no feed yet; resolves with its first warnings. */
+  async function warned(options: Partial<VerifierOptions>, count = 1): Promise<string[]> {
+    await verifier.close();
+    return new Promise((resolve) => {
+      verifier = createVerifier({
+        issuer: issuer.url,
+        audience: AUDIENCE,
+        identity,
+        onWarning: (warning) => {
+          if (warnings.push(warning) === count) resolve(warnings);
+        },
+        ...options,
+      });
+    });
+  }
+
+  it('is told that the broker refuses to let it read the feed, in the broker’s words', async () => {
+    issuer.on('GET /v1/feed', () => ({
+      status: 403,
+      body: { detail: 'The feed is not yours.', hint: 'Ask the owner.' },
+    }));
+    expect(await warned({})).toEqual([
+      `${issuer.url}/v1/feed cannot be followed, and until it can be, tokens are refused with 503: the broker answered 403 to the feed's reader: The feed is not yours. Ask the owner.`,
+    ]);
+  });
+
+  it('is told of an identity that cannot be read, by the variable that names it', async () => {
+    const { identity: fromFile } = brokerFromEnv({ MAYFLY_ADDR: issuer.url, MAYFLY_JWT_SVID_FILE: '/nothing/is/here' });
+    const [warning] = await warned({ identity: fromFile });
+    expect(warning).toMatch(/MAYFLY_JWT_SVID_FILE: \/nothing\/is\/here cannot be read \(ENOENT\)\. Set/);
+  });
+
+  it('is told of a broker that is not there, or is none', async () => {
+    const nobody = await warned({ issuer: 'http://127.0.0.1:1' }, 2);
+    expect(nobody).toEqual([
+      expect.stringMatching(/^http:\/\/127\.0\.0\.1:1\S+ cannot be .*: ECONNREFUSED$/),
+      expect.stringMatching(/^http:\/\/127\.0\.0\.1:1\S+ cannot be .*: ECONNREFUSED$/),
+    ]);
+    warnings = [];
+    issuer.feedStatus = 501;
+    issuer.jwksStatus = 501;
+    expect((await warned({}, 2)).sort()).toEqual([
+      expect.stringContaining('jwks.json cannot be read'),
+      expect.stringContaining("answered 501 to the feed's reader: nothing that a Mayfly says."),
+    ]);
+  });
+
+  it('is told each thing once, and again when it was over in between', async () => {
+    issuer.feedStatus = 403;
+    await warned({ clock: { now: () => issuer.nowMs }, elapsedMs: () => elapsedMs });
+    const attempts = () => issuer.seen.filter(({ path }) => path === '/v1/feed').length;
+    const before = attempts();
+    await issuer.until(() => attempts() > before + 1);
+    expect(warnings).toHaveLength(1);
+    issuer.feedStatus = 200;
+    await verifier.ready();
+    issuer.feedStatus = 403;
+    issuer.cut();
+    const after = attempts();
+    await issuer.until(() => attempts() > after + 1);
+    // The feed was there a moment ago: nobody has to know.
+    expect(warnings).toHaveLength(1);
+    elapsedMs += 5_001;
+    const then = attempts();
+    await issuer.until(() => attempts() > then + 1);
+    expect(warnings).toEqual([warnings[0], warnings[0]]);
+  });
+
+  it('is told of an issuer that is not the broker’s own name, by a token of that broker and no other', async () => {
+    const other = issuer.claims({ iss: 'https://other.example' });
+    await refusal(verifier.verify(issuer.mint(other, { key: makeKey('ES256', 'key-1') })));
+    expect(warnings).toEqual([]);
+    await refusal(verifier.verify(issuer.mint(other)));
+    expect(warnings).toEqual([expect.stringContaining(`its issuer is not ${issuer.url}`)]);
+  });
+
+  it.each([
+    ['identity', { identity: undefined }],
+    ['identity', { identity: {} }],
+    ['identity', { identity: { person: async () => 'token' } }],
+    ['issuer', { issuer: undefined }],
+    ['audience', { audience: '' }],
+  ])('is told at once that %s is missing', (field, wrong) => {
+    const options = { issuer: issuer.url, audience: AUDIENCE, identity, ...wrong } as unknown as VerifierOptions;
+    expect(() => createVerifier(options)).toThrow(
+      expect.objectContaining({
+        name: 'InvalidRequest',
+        field,
+        message: expect.stringMatching(new RegExp(`^${field}: `)),
+      }),
+    );
   });
 });
 
