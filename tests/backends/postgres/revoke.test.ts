@@ -313,6 +313,48 @@ describe('what the holder of a role does against it', () => {
   }, 60_000);
 });
 
+describe('a holder that names others in an open transaction, which holds a lock on each of them and takes no right', () => {
+  let holder: pg.Client;
+  let named: Given[];
+
+  beforeEach(async () => {
+    holder = await world.logIn(await world.issue());
+    named = await Promise.all(Array.from({ length: 120 }, () => world.issue()));
+    const names = named.map(({ handle }) => `"${handle['role']}"`).join(', ');
+    await holder.query(`begin; alter default privileges grant select on tables to ${names}`);
+  });
+
+  it('keeps none of them alive: they are cut and confirmed, and only the role, which can do nothing, is left for later', async () => {
+    const session = await world.logIn(named[0] as Given);
+    const ended = endOf(session);
+    await Promise.all(named.map((one) => world.revoke(one)));
+    await ended;
+    const residue = 'the role itself, which cannot log in';
+    const confirmed = () => Promise.all(named.map((one) => world.confirm(one)));
+    expect(await confirmed()).toEqual(named.map(() => ({ state: 'gone', residue })));
+    for (const one of named.slice(0, 3)) expect(await stateOf(world.logIn(one))).toMatch(/^28/);
+    await holder.end();
+    await Promise.all(named.map((one) => world.revoke(one)));
+    expect(await confirmed()).toEqual(named.map(() => ({ state: 'gone' })));
+  }, 60_000);
+
+  it('slows nobody else down: who is not named is cut, dropped and confirmed beside them', async () => {
+    const slow = Promise.all(named.map((one) => world.revoke(one)));
+    const others = await Promise.all(Array.from({ length: 10 }, () => world.issue()));
+    const sessions = await Promise.all(others.map((one) => world.logIn(one)));
+    const startedAtMs = performance.now();
+    const ended = sessions.map(endOf);
+    const revoked = Promise.all(others.map((one) => world.revoke(one)));
+    await Promise.all(ended);
+    const cutMs = performance.now() - startedAtMs;
+    await revoked;
+    await slow;
+    for (const one of others) expect(await world.confirm(one)).toEqual({ state: 'gone' });
+    expect(cutMs).toBeLessThan(1_000);
+    await holder.end();
+  }, 60_000);
+});
+
 describe('many revoked at a time', () => {
   it('300 of two managers, a third with open sessions, are gone and confirmed', async () => {
     const given = await Promise.all(Array.from({ length: 300 }, () => world.issue()));

@@ -122,9 +122,23 @@ export function cutRoles(roles: readonly FoundRole[]): string {
   ].join(';\n');
 }
 
+/** Those of these roles that somebody holds a lock on: who names a role in a grant does, until that transaction ends. */
+export function findLocked(of: readonly string[]): Prepared {
+  return {
+    name: 'find_locked',
+    text: `SELECT DISTINCT l.objid::text AS oid FROM pg_locks l
+      WHERE l.locktype = 'object' AND l.classid = 'pg_authid'::regclass AND l.objid = ANY ($1::oid[]) AND l.granted`,
+    values: [[...of]],
+  };
+}
+
+/** What somebody holds a lock on is soon given up: nothing that lives hangs on it. */
+const DROP_LOCK_MS = 250;
+
 export function dropRoles(roles: readonly FoundRole[], before: readonly string[]): string {
   return [
     'BEGIN',
+    `SET LOCAL lock_timeout = ${DROP_LOCK_MS}`,
     ...before,
     `DROP ROLE IF EXISTS ${identifiers(roles.map(({ name }) => name))}`,
     'COMMIT',

@@ -5,6 +5,7 @@ import {
   cutRoles,
   dropRoles,
   type FoundRole,
+  findLocked,
   findRemains,
   findRoles,
   type Remains,
@@ -26,11 +27,18 @@ const PATIENT = { collectMs: 6, collectMsMax: 25 };
 const SCAN_GAP_MS = 200;
 /** A session that was told to end is gone in about this time. */
 const ENDING_MS = 20;
+/** One session of the lane at most waits for locks: those that cut are never kept from it. */
+const DROPS_IN_FLIGHT_MAX = 1;
+/** Once it is dead, clearing it away is waited for so long. */
+const CLEARING_MS_MAX = 1_000;
 const LOCKED = '55P03';
 const ATTEMPTS_MAX = 8;
 const BACK_OFF_MS = 15;
 
 /**
+ * A holder can keep any role from being dropped, without a right to anything: a transaction that names it in a grant holds a lock on it. So nothing
+ * that has to happen waits for a drop, and what is locked is left for later.
+ *
  * Takes roles away, by the steps that leave nothing alive: bar the login and the groups; end sessions, by oid, until two looks apart find none; drop
  * what it owns where it owns something; drop the role; look again by oid, because a session outlives its role. Each step is done for many at a time.
  */
@@ -55,17 +63,21 @@ export class RoleRetirer {
     this.#sessions = sessions;
     this.#untie = settings.untie;
     this.#revocation = settings.revocation;
-    const batches = <Item, Result>(run: (items: Item[]) => Promise<Result[]>, collect = PROMPT) =>
+    const batches = <Item, Result>(
+      run: (items: Item[]) => Promise<Result[]>,
+      collect = PROMPT,
+      inFlightMax = IN_FLIGHT_MAX,
+    ) =>
       new Batches<Item, Result>({
         max: BATCH_MAX,
         ...collect,
-        inFlightMax: IN_FLIGHT_MAX,
+        inFlightMax,
         run: (items) => this.#again(() => run(items), items.length === 1),
         mayBeOne: (error) => sqlStateOf(error) !== undefined,
       });
     this.#cuts = batches((items) => this.#cut(items));
     this.#scans = batches((items) => this.#scan(items), PATIENT);
-    this.#drops = batches((items) => this.#drop(items), PATIENT);
+    this.#drops = batches((items) => this.#drop(items), PATIENT, DROPS_IN_FLIGHT_MAX);
   }
 
   /** Does nothing when there is nothing. What cannot be dropped, but can do nothing any more, is left: whoever confirms will see it. */
@@ -75,12 +87,17 @@ export class RoleRetirer {
       const oid = role?.oid ?? sought.oid;
       if (oid === undefined) return;
       const ties = await this.#untilNoSession(oid, sessions, signal);
-      if (!role || (ties.length > 0 && !(await this.#untie(role, ties)))) return;
-      const left = await this.#drops.add(role);
-      if (left.sessions > 0) await this.#untilNoSession(oid, left.sessions, signal);
+      const left = role && (await inTime(this.#clear(role, ties), CLEARING_MS_MAX));
+      if (left && left.sessions > 0) await this.#untilNoSession(oid, left.sessions, signal);
     } catch (error) {
       throw problemOf(error, 'revoke a role');
     }
+  }
+
+  /** Undefined when something of it is left. */
+  async #clear(role: FoundRole, ties: Tie[]): Promise<{ sessions: number } | undefined> {
+    if (ties.length > 0 && !(await this.#untie(role, ties))) return undefined;
+    return this.#drops.add(role);
   }
 
   async #cut(sought: Sought[]): Promise<{ role?: FoundRole; sessions: number }[]> {
@@ -127,7 +144,7 @@ export class RoleRetirer {
     return readRemains(rows ?? [], oids);
   }
 
-  async #drop(roles: FoundRole[]): Promise<{ sessions: number }[]> {
+  async #drop(roles: FoundRole[], isAgain = false): Promise<{ sessions: number }[]> {
     const before = roles.flatMap(({ name }) =>
       this.#revocation.map((template) => fillTemplate(template, { role: identifier(name), role_text: text(name) })),
     );
@@ -135,11 +152,25 @@ export class RoleRetirer {
       const sessions = countsOf(await this.#sessions.ask(dropRoles(roles, before)), roles);
       return roles.map(({ oid }) => ({ sessions: sessions.get(oid) ?? 0 }));
     } catch (error) {
+      if (sqlStateOf(error) === LOCKED) return await this.#dropUnlocked(roles, error, isAgain);
       const [only, ...others] = roles;
       if (!only || others.length > 0 || isTransient(error) || sqlStateOf(error) === undefined) throw error;
       this.#onResidue(only, problemOf(error, 'drop a role').message);
       return [{ sessions: 0 }];
     }
+  }
+
+  /** Leaves those that somebody holds a lock on; all of them when that does not help. */
+  async #dropUnlocked(roles: FoundRole[], error: unknown, isAgain: boolean): Promise<{ sessions: number }[]> {
+    const [rows] = isAgain ? [] : await this.#sessions.ask(findLocked(roles.map(({ oid }) => oid)));
+    const locked = new Set(rows?.map((row) => row['oid'] as string));
+    const free = roles.filter(({ oid }) => locked.size > 0 && !locked.has(oid));
+    const dropped = free.length > 0 ? await this.#drop(free, true) : [];
+    return roles.map((role) => {
+      const at = free.indexOf(role);
+      if (at < 0) this.#onResidue(role, problemOf(error, 'drop a role').message);
+      return dropped[at] ?? { sessions: 0 };
+    });
   }
 
   /** What ran into another transaction is tried again; a batch only once, since its single items come next. */
@@ -152,6 +183,18 @@ export class RoleRetirer {
         await delay(BACK_OFF_MS * Math.random() * attempt);
       }
     }
+  }
+}
+
+/** Undefined when it is not done by then; it goes on, and whoever looks again finds what came of it. */
+async function inTime<T>(work: Promise<T>, withinMs: number): Promise<T | undefined> {
+  const limit = new AbortController();
+  const late = delay(withinMs, undefined, { signal: limit.signal }).catch(() => undefined);
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    limit.abort();
+    work.catch(() => undefined);
   }
 }
 
