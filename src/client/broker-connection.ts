@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../core/time.js';
 import { DpopProver } from './dpop-prover.js';
-import { type ClientIdentity, isCertificate, isPerson } from './identity.js';
+import { type ClientIdentity, isCertificate, isPerson, NO_IDENTITY } from './identity.js';
 import { MayflyError, mayflyError, problemOf } from './mayfly-error.js';
 import { reasonOf } from './reason.js';
 import { chunksOf, type Fetch, textOf } from './transport.js';
@@ -12,6 +12,8 @@ export interface BrokerConnectionOptions {
   /** What the broker calls itself: the audience of our identity. */
   issuer: string;
   identity?: ClientIdentity;
+  /** No identity is here, and none is shown by a `fetch` of the program's own: only what is public can be asked. */
+  isNobody?: boolean;
   fetch: Fetch;
   clock: Clock;
   timeoutMs: number;
@@ -208,10 +210,23 @@ export class BrokerConnection {
   /** How a call says who makes it. With a certificate the connection says it. */
   async #identity(method: string, path: string): Promise<Record<string, string>> {
     const { identity, issuer } = this.options;
+    this.checkSomebody();
     if (!identity || isCertificate(identity)) return {};
     if (!isPerson(identity)) return { authorization: `Bearer ${await identity.bearer(issuer)}` };
     const token = await this.#operatorToken();
     return { authorization: `DPoP ${token}`, dpop: this.#proof(method, path, token) };
+  }
+
+  /** Said here, because the broker could only say that it does not know who asks. */
+  checkSomebody(): void {
+    if (!this.options.isNobody) return;
+    throw mayflyError({
+      code: 'invalid_request',
+      status: 0,
+      field: 'identity',
+      message: NO_IDENTITY,
+      hint: 'In a program: pass identity, a bearer function or a certificate with its key.',
+    });
   }
 
   /** A proof names the broker as it calls itself: its issuer, and at the mTLS listener that address. */

@@ -1,13 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isKeyOf } from '../core/certificate-key.js';
-import type { BearerIdentity, CertificateIdentity } from './identity.js';
+import { type BearerIdentity, type CertificateIdentity, NO_IDENTITY } from './identity.js';
 import { InvalidRequest } from './mayfly-error.js';
 import { jwtFile, namedFile, pemFile } from './named-file.js';
 
 const ROTATION_MS_MAX = 5_000;
-
-const NO_IDENTITY = 'No identity: set MAYFLY_JWT_SVID_FILE, or MAYFLY_CERT_FILE and MAYFLY_KEY_FILE.';
 
 /** What the environment says about the broker and about who we are (see `Mayfly.fromEnv`). */
 export function environmentOptions(environment: NodeJS.ProcessEnv): {

@@ -24,6 +24,8 @@ export interface PersonIdentity {
   person(audience: string): Promise<string>;
 }
 
+export const NO_IDENTITY = 'No identity: set MAYFLY_JWT_SVID_FILE, or MAYFLY_CERT_FILE and MAYFLY_KEY_FILE.';
+
 export function isPerson(identity: ClientIdentity): identity is PersonIdentity {
   return 'person' in identity;
 }

@@ -86,7 +86,7 @@ export class Mayfly extends Api {
       fetch: options.fetch ?? nodeFetch(tlsOf(options.identity, options.ca)),
       clock: options.clock ?? systemClock,
       timeoutMs: options.timeoutMs ?? 10_000,
-      ...(options.identity ? { identity: options.identity } : {}),
+      ...(options.identity ? { identity: options.identity } : { isNobody: !options.fetch }),
     });
     super(broker);
     this.#broker = broker;
@@ -169,6 +169,7 @@ export class Mayfly extends Api {
     const identity = this.#identity;
     const person = request.onBehalfOf ?? (identity && isPerson(identity) ? await identity.person(issuer) : undefined);
     const subject = request.subjectToken ?? person;
+    if (subject === undefined) this.#broker.checkSomebody();
     const exchange = {
       grant_type: EXCHANGE,
       subject_token: subject,

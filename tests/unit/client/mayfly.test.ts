@@ -132,6 +132,32 @@ describe('a call', () => {
     expect(await thrownBy(events())).toMatchObject({ message: expect.stringContaining('it was called off') });
   });
 
+  describe('without an identity', () => {
+    const nobody = (more: Partial<MayflyOptions> = {}) => new Mayfly({ url: issuer.url, ...more });
+
+    it.each<[string, (mayfly: Mayfly) => Promise<unknown>]>([
+      ['a task', (mayfly) => mayfly.task({ purpose: 'x' })],
+      ['a token', (mayfly) => mayfly.token({ resource: 'https://orders.example' })],
+      ['somebody else’s task', (mayfly) => mayfly.join('tsk_a_1')],
+      ['a look at a token', (mayfly) => mayfly.introspect('a-token')],
+    ])('for %s is not made, and says what to set', async (_, ask) => {
+      expect(await thrownBy(ask(nobody()))).toMatchObject({
+        name: 'InvalidRequest',
+        field: 'identity',
+        message: 'No identity: set MAYFLY_JWT_SVID_FILE, or MAYFLY_CERT_FILE and MAYFLY_KEY_FILE.',
+      });
+      expect(issuer.seen).toEqual([]);
+    });
+
+    it('is made where a fetch of the program’s own may show one, or a token is passed on', async () => {
+      issuer.on('GET /v1/tasks', () => ({ body: { items: [] } }));
+      issuer.on('POST /oauth2/token', () => ({ body: TOKEN }));
+      await nobody({ fetch: (url, init) => fetch(url, init) }).tasks.list();
+      await nobody().token({ resource: 'https://orders.example', subjectToken: 'another-token' });
+      expect(issuer.seen).toHaveLength(2);
+    });
+  });
+
   it('to nobody says so', async () => {
     const mayfly = client({ url: 'http://127.0.0.1:1' });
     expect(await thrownBy(mayfly.tasks.list())).toMatchObject({
