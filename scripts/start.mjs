@@ -63,9 +63,8 @@ async function sampleDatabase(words) {
 
 /** As `mayfly dev` reads it. */
 function dataDirOf(words) {
-  const at = words.indexOf('--data');
-  const said = at >= 0 ? words[at + 1] : words.find((word) => word.startsWith('--data='))?.slice('--data='.length);
-  return said ?? process.env.MAYFLY_DATA ?? '.data';
+  const said = words.map((word, at) => (word === '--data' ? words[at + 1] : /^--data=(.*)$/s.exec(word)?.[1]));
+  return said.findLast((dir) => dir !== undefined) ?? (process.env.MAYFLY_DATA || '.data');
 }
 
 /** A Vault that was named has to be the one that is used, so what is wrong with it ends the start. */

@@ -370,6 +370,16 @@ describe('a start that cannot be is one clear line, and leaves nothing running',
   it.each([
     ['a port that is none', ['--port', '99999'], /a port is 0 to 65534/],
     ['a flag that is none, with the right one', ['--prot', '0'], /Did you mean --port\?/],
+    [
+      'a folder whose name was forgotten',
+      ['--data', '--no-story'],
+      /'--data <dir>' argument '--no-story' is invalid\. a path stands here/,
+    ],
+    [
+      'a bundle whose name was forgotten',
+      ['--bundle', '--no-story'],
+      /'--bundle <dir>' argument '--no-story' is invalid/,
+    ],
     ['a level of the log that is none', ['--log-level', 'loud'], /--log-level.* debug, info, warn, error, silent/],
   ])('%s is a mistake of usage: exit code 1', async (_, words, says) => {
     const { child, stderr } = dev(dataDir(), ...words);
@@ -378,6 +388,21 @@ describe('a start that cannot be is one clear line, and leaves nothing running',
     expect(stderr()).not.toMatch(/ at .*\.js/);
   });
 });
+
+it.each(['--data', '--port', '--bundle', '--log-level'])(
+  'npm start with %s last, and its value forgotten, is a mistake of usage and makes nothing',
+  (option) => {
+    const cwd = mkdtempSync(join(tmpdir(), 'mayfly-dev-'));
+    roots.push(cwd);
+    const start = spawnSync(process.execPath, [resolve('scripts/start.mjs'), option], {
+      cwd,
+      encoding: 'utf8',
+      env: environment as NodeJS.ProcessEnv,
+    });
+    expect([start.status, start.stdout, readdirSync(cwd)]).toEqual([1, '', []]);
+    expect(start.stderr).toMatch(new RegExp(`^error: option '${option} <\\w+>' argument missing`));
+  },
+);
 
 it('--help explains the start without starting anything', () => {
   const { status, stdout } = spawnSync(process.execPath, [resolve('bin/mayfly.js'), 'dev', '--help'], {

@@ -25,28 +25,26 @@ interface DevFlags {
 
 /** `mayfly dev`: everything on this machine, to look at and to develop against. */
 export function devCommand(): Command {
-  // A warning is for who operates: a laptop that was busy for a moment is no news to who tries it out.
-  return (
-    new Command('dev')
-      .description('start a development broker with its own Redis, identities and sample bundle, and show what it does')
-      .option('--port <n>', 'port for http; mTLS is on the next one; 0: any free ones', port, 7117)
-      .option('--data <dir>', 'folder for data and development keys', process.env['MAYFLY_DATA'] ?? '.data')
-      .option('--bundle <dir>', 'folder with the bundle', SAMPLE_BUNDLE)
-      .option('--backends <file>', 'YAML file that says where credentials come from: a name, and what is behind it')
-      .option('--no-story', 'do not play the story at start')
-      .option('--no-fetch', 'do not fetch a Redis when this machine has none')
-      .addOption(
-        new Option('--log-level <level>', 'how much is logged')
-          .choices(['debug', 'info', 'warn', 'error', 'silent'])
-          .default('error'),
-      )
-      .option('--dry-run', 'only say what is in the way of a start (options, folder, ports)', false)
-      // For `npm start`, which goes on in this very process.
-      .addOption(
-        new Option('--own', 'as --dry-run, and own the folder until this process ends').default(false).hideHelp(),
-      )
-      .action(run)
-  );
+  // A warning is for who operates: a laptop that was busy for a moment is no news to who tries it out. --own is for `npm start`, which goes on in
+  // this very process.
+  return new Command('dev')
+    .description('start a development broker with its own Redis, identities and sample bundle, and show what it does')
+    .option('--port <n>', 'port for http; mTLS is on the next one; 0: any free ones', port, 7117)
+    .option('--data <dir>', 'folder for data and development keys', path, process.env['MAYFLY_DATA'] || '.data')
+    .option('--bundle <dir>', 'folder with the bundle', path, SAMPLE_BUNDLE)
+    .option('--backends <file>', 'YAML file that says where credentials come from: a name, and what is behind it', path)
+    .option('--no-story', 'do not play the story at start')
+    .option('--no-fetch', 'do not fetch a Redis when this machine has none')
+    .addOption(
+      new Option('--log-level <level>', 'how much is logged')
+        .choices(['debug', 'info', 'warn', 'error', 'silent'])
+        .default('error'),
+    )
+    .option('--dry-run', 'only say what is in the way of a start (options, folder, ports)', false)
+    .addOption(
+      new Option('--own', 'as --dry-run, and own the folder until this process ends').default(false).hideHelp(),
+    )
+    .action(run);
 }
 
 async function run(flags: DevFlags): Promise<void> {
@@ -142,4 +140,11 @@ function port(text: string): number {
 function hasDatabase({ secretChecks, backends }: DevBroker['running']['parts']): boolean {
   const secret = secretChecks.status().find(({ name }) => name === 'orders-db');
   return secret !== undefined && backends.get(secret.backend) !== undefined;
+}
+
+/** Whoever forgets the value of an option would otherwise get a folder with the name of the next one. */
+function path(text: string): string {
+  if (/^(-.*)?$/.test(text))
+    throw new InvalidArgumentError('a path stands here; one that begins with a dash is written ./-…');
+  return text;
 }
