@@ -17,7 +17,10 @@ await orOneLine(async () => {
   const isHelp = words.some((word) => word === '--help' || word === '-h');
   if (isHelp) process.stdout.write(HELP);
   const isWanted =
-    !isHelp && !process.argv.includes('--no-postgres') && !words.some((word) => word.startsWith('--backends'));
+    !isHelp &&
+    !words.includes('--dry-run') &&
+    !process.argv.includes('--no-postgres') &&
+    !words.some((word) => word.startsWith('--backends'));
   if (isWanted && !(await mayStart(words))) return;
   const database = isWanted ? await sampleDatabase(words) : undefined;
   // In this very process: signals reach the broker once, and directly.

@@ -337,9 +337,32 @@ describe('a start that cannot be is one clear line, and leaves nothing running',
   ])('%s: told before anything is fetched or started', async (_, portOf) => {
     const data = dataDir();
     const { code, line } = await refusal(data, '--port', String(portOf()));
-    expect(existsSync(join(data, 'redis'))).toBe(false);
     expect([code, line]).toEqual([2, expect.stringMatching(/taken\. Choose another: --port N \(0: any free one\)$/)]);
-    expect(existsSync(join(data, 'runtime.json'))).toBe(false);
+    expect(existsSync(data)).toBe(false);
+  });
+
+  it.each([
+    ['a bundle that is not there', '--bundle', /The bundle folder .*nowhere cannot be read/],
+    ['a file of backends that is not there', '--backends', /nowhere: there is no such file/],
+  ])('%s: told before anything is made', async (_, option, says) => {
+    const data = dataDir();
+    const { code, line } = await refusal(data, '--port', '0', option, join(data, 'nowhere'));
+    expect([code === 0, line]).toEqual([false, expect.stringMatching(says)]);
+    expect(existsSync(data)).toBe(false);
+  });
+
+  it.each([
+    ['mayfly dev', []],
+    ['npm start', [WITH_POSTGRES]],
+  ])('%s --dry-run says that nothing is in the way, and makes nothing', async (_, words) => {
+    const data = dataDir();
+    const { child, stdout, stderr } = dev(data, '--dry-run', '--port', '0', ...words);
+    expect(await ended(child)).toBe(0);
+    expect([stdout(), stderr()]).toEqual([
+      `Nothing is in the way of a start: folder ${data}, any free ports. Nothing was made or started.\n`,
+      '',
+    ]);
+    expect(existsSync(data)).toBe(false);
   });
 
   it('a folder that is a file', async () => {

@@ -40,7 +40,11 @@ export function devCommand(): Command {
         .choices(['debug', 'info', 'warn', 'error', 'silent'])
         .default('error'),
     )
-    .option('--dry-run', 'only say what is in the way of a start (options, folder, ports)', false)
+    .option(
+      '--dry-run',
+      'only say what is in the way of a start (options, folder, bundle, ports), and make nothing',
+      false,
+    )
     .addOption(
       new Option('--own', 'as --dry-run, and own the folder until this process ends').default(false).hideHelp(),
     )
@@ -52,8 +56,9 @@ async function run(flags: DevFlags): Promise<void> {
     const { mayStart } = await import('../dev/may-start.js');
     const { ownFolder } = await import('../dev/folder-owner.js');
     const dataDir = resolve(flags.data);
-    await mayStart({ dataDir, port: flags.port });
+    await mayStart({ ...brokerOf(flags), dataDir });
     if (flags.own) ownFolder(dataDir);
+    else process.stdout.write(`Nothing is in the way of a start: ${whereOf(flags)}. Nothing was made or started.\n`);
     return;
   }
   const { startDevBroker } = await import('../dev/dev-broker.js');
@@ -62,10 +67,7 @@ async function run(flags: DevFlags): Promise<void> {
   // A terminal that is closed sends SIGHUP.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stopping.abort());
   const starting = startDevBroker({
-    port: flags.port,
-    dataDir: flags.data,
-    bundleDir: flags.bundle,
-    ...(flags.backends !== undefined && { backendsFile: flags.backends }),
+    ...brokerOf(flags),
     allowFetch: flags.fetch,
     logLevel: flags.logLevel,
     say,
@@ -101,6 +103,14 @@ async function run(flags: DevFlags): Promise<void> {
   } finally {
     await broker.stop();
   }
+}
+
+function brokerOf({ port, data, bundle, backends }: DevFlags) {
+  return { port, dataDir: data, bundleDir: bundle, ...(backends !== undefined && { backendsFile: backends }) };
+}
+
+function whereOf({ port, data }: DevFlags): string {
+  return `folder ${resolve(data)}, ${port === 0 ? 'any free ports' : `ports ${port} and ${port + 1}`}`;
 }
 
 /** A store that was taken up a moment ago may still wait for another broker to confirm it: the story waits as well, and says for what. */

@@ -46,7 +46,7 @@ export interface DevBroker {
 export async function startDevBroker(options: DevOptions): Promise<DevBroker> {
   const { say, signal } = options;
   const dataDir = resolve(options.dataDir);
-  await mayStart({ dataDir, port: options.port });
+  await mayStart({ ...options, dataDir });
   ownFolder(dataDir);
   const port = options.port === 0 ? await freePort() : options.port;
   const mtlsPort = options.port === 0 ? await freePort() : port + 1;

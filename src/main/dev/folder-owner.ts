@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BrokerError } from '../../core/errors.js';
 import { makeDataFolder } from './data-folder.js';
@@ -13,6 +13,7 @@ const EMPTY_MS_MAX = 5_000;
  * Throws BrokerError('unavailable') with one line when another process owns it, or when it cannot be written.
  */
 export function ownFolder(dataDir: string): void {
+  const isNew = !existsSync(dataDir);
   makeDataFolder(dataDir);
   const file = fileOf(dataDir);
   const own = named(process.pid);
@@ -23,7 +24,10 @@ export function ownFolder(dataDir: string): void {
     putAway(file, found);
   }
   process.once('exit', () => {
-    if (read(file) === own) rmSync(file, { force: true });
+    if (read(file) !== own) return;
+    rmSync(file);
+    // A start that came to nothing leaves nothing.
+    if (isNew && readdirSync(dataDir).length === 0) rmdirSync(dataDir);
   });
 }
 

@@ -3,17 +3,29 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { BrokerError } from '../../core/errors.js';
-import { makeDataFolder } from './data-folder.js';
+import { readYaml } from '../config.js';
+import { readBundle } from '../read-bundle.js';
+import { refuseDataFolder } from './data-folder.js';
 import { refuseOwner } from './folder-owner.js';
 
+interface WouldStart {
+  dataDir: string;
+  port: number;
+  bundleDir: string;
+  backendsFile?: string;
+}
+
 /**
- * Whether a development broker can start here: its folder can be written, nobody runs on it, and its ports are free (0: any will do). For before anything
- * is fetched or started: whoever has to choose another port should not wait to be told. Throws BrokerError('unavailable') with one line.
+ * Whether a development broker can start here: its folder can be written, nobody runs on it, its bundle and its backends can be read, and its ports are free
+ * (0: any will do). For before anything is fetched, made or started: whoever has to choose another port should not wait to be told, nor find a folder
+ * there. Throws a BrokerError with one line.
  */
-export async function mayStart({ dataDir, port }: { dataDir: string; port: number }): Promise<void> {
-  makeDataFolder(dataDir);
+export async function mayStart({ dataDir, port, bundleDir, backendsFile }: WouldStart): Promise<void> {
+  refuseDataFolder(dataDir);
   refuseSecond(dataDir);
   refuseOwner(dataDir);
+  await readBundle(bundleDir);
+  if (backendsFile !== undefined) readYaml(backendsFile);
   if (port === 0) return;
   for (const one of [port, port + 1])
     await mustBeFree(one).catch((error: unknown) => Promise.reject(listening(error, port)));

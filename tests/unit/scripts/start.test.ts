@@ -74,6 +74,14 @@ describe('npm start', () => {
     expect(existsSync(join(clone.root, 'data'))).toBe(false);
   });
 
+  it('brings up and checks nothing itself for a --dry-run, which `mayfly dev` answers', () => {
+    run('scripts/start.mjs', ['--no-postgres']);
+    const words = ['--dry-run', '--wrong', '--data', join(clone.root, 'data')];
+    const { status, stdout, stderr } = run('scripts/start.mjs', words);
+    expect([status, stdout, stderr]).toEqual([0, `${JSON.stringify(['dev', ...words])}\n`, '']);
+    expect(existsSync(join(clone.root, 'data'))).toBe(false);
+  });
+
   it('does nothing the second time but start', () => {
     run('scripts/start.mjs', ['--no-postgres']);
     expect(run('scripts/start.mjs', ['--no-postgres']).stderr).toBe('');

@@ -1,7 +1,7 @@
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { makeDataFolder } from '../../../../src/main/dev/data-folder.js';
+import { makeDataFolder, refuseDataFolder } from '../../../../src/main/dev/data-folder.js';
 
 let parent: string;
 beforeEach(() => {
@@ -20,6 +20,13 @@ describe('the data folder', () => {
   it('below a file is one clear line', () => {
     writeFileSync(join(parent, 'file'), '');
     expect(() => makeDataFolder(join(parent, 'file/x'))).toThrow('cannot be written. Choose another: --data DIR');
+  });
+
+  it('is refused below a file, and taken below a folder, without being made', () => {
+    writeFileSync(join(parent, 'file'), '');
+    expect(() => refuseDataFolder(join(parent, 'file/x/y'))).toThrow(`The data folder ${parent}/file/x/y cannot be`);
+    refuseDataFolder(join(parent, 'a/b'));
+    expect(readdirSync(parent)).toEqual(['file']);
   });
 
   const itOnLinux = process.platform === 'linux' ? it : it.skip; // Only Linux has such a file system at a known place.
