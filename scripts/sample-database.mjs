@@ -5,7 +5,7 @@ import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import pg from 'pg';
 import { startPostgres } from './dev-postgres.mjs';
-import { bundleThroughVault, setUpVault } from './sample-vault.mjs';
+import { bundleThroughVault, mustAnswer, setUpVault } from './sample-vault.mjs';
 
 const DATABASE = 'orders';
 const GROUP = 'orders_readers';
@@ -18,6 +18,7 @@ const RESERVED_CONNECTIONS = 8;
  * OpenBao makes the users instead, and `bundleDir` is the sample bundle that says so. `lanes`: how many managers share the work.
  */
 export async function startSampleDatabase({ dataDir, say, vault, lanes = LANES, ...more }) {
+  if (vault) await mustAnswer(vault);
   const server = await startPostgres({
     dataDir,
     say,

@@ -7,20 +7,54 @@ import { ROOT } from './prepare.mjs';
 const MOUNT = 'mayfly-sample';
 const TOKEN_ROLE = 'mayfly-sample';
 
-/** Sets the server up, and says which backend and which settings of the secret go with it. `postgres`: where, and as whom, the engine makes users. */
-export async function setUpVault({ address, tokenFile, postgres, group, database }) {
-  const token = readFileSync(tokenFile, 'utf8').trim();
-  const ask = async (method, path, body) => {
+/** Asks the server of `MAYFLY_VAULT_ADDR` as whoever `MAYFLY_VAULT_TOKEN_FILE` says; what is wrong with either is told with its name. */
+function vaultAt({ address, tokenFile }) {
+  if (!/^https?:\/\//.test(address) || !URL.canParse(address))
+    throw new Error(`MAYFLY_VAULT_ADDR: ${address} is not an address such as http://127.0.0.1:8200`);
+  let token;
+  try {
+    token = readFileSync(tokenFile, 'utf8').trim();
+  } catch ({ code }) {
+    throw new Error(
+      `MAYFLY_VAULT_TOKEN_FILE: ${tokenFile} cannot be read (${code}): name a file with a token of that development server`,
+    );
+  }
+  // What is in it is not shown; a header takes no line end.
+  if (!/^[\x21-\x7e]+$/.test(token))
+    throw new Error(
+      `MAYFLY_VAULT_TOKEN_FILE: ${tokenFile} holds no token: it has to be one line, a token of that development server`,
+    );
+  return async (method, path, body) => {
     const reply = await fetch(`${address}/v1/${path}`, {
       method,
       headers: { 'X-Vault-Token': token },
       redirect: 'error',
       signal: AbortSignal.timeout(10_000),
       ...(body && { body: JSON.stringify(body) }),
+    }).catch((error) => {
+      const { code, message } = error.cause ?? error;
+      throw new Error(
+        `MAYFLY_VAULT_ADDR: nothing answers at ${address} (${code || message}): start that Vault or OpenBao, or unset MAYFLY_VAULT_ADDR`,
+      );
     });
-    if (reply.status > 299) throw new Error(`${address} answers ${reply.status} to ${method} ${path}`);
+    if (reply.status === 403)
+      throw new Error(
+        `MAYFLY_VAULT_TOKEN_FILE: ${address} answers 403 to ${method} ${path}: name a file with a token that may set that server up, such as its root token`,
+      );
+    if (reply.status > 299)
+      throw new Error(`MAYFLY_VAULT_ADDR: ${address} answers ${reply.status} to ${method} ${path}`);
     return reply.status === 204 ? undefined : reply.json();
   };
+}
+
+/** Whether that server is there and lets us in; for before a database is started for it. */
+export async function mustAnswer(vault) {
+  await vaultAt(vault)('GET', 'sys/mounts');
+}
+
+/** Sets the server up, and says which backend and which settings of the secret go with it. `postgres`: where, and as whom, the engine makes users. */
+export async function setUpVault({ address, tokenFile, postgres, group, database }) {
+  const ask = vaultAt({ address, tokenFile });
   const mounts = await ask('GET', 'sys/mounts');
   if (!(mounts.data ?? mounts)[`${MOUNT}/`]) await ask('POST', `sys/mounts/${MOUNT}`, { type: 'database' });
   const { host, port, user, password } = postgres;

@@ -352,6 +352,44 @@ describe('a start that cannot be is one clear line, and leaves nothing running',
   });
 
   it.each([
+    [
+      'nothing answers there',
+      {},
+      'MAYFLY_VAULT_ADDR: nothing answers at http://127.0.0.1:2 (ECONNREFUSED): start that Vault or OpenBao, or unset MAYFLY_VAULT_ADDR',
+    ],
+    [
+      'it is no address',
+      { MAYFLY_VAULT_ADDR: 'vault:8200' },
+      'MAYFLY_VAULT_ADDR: vault:8200 is not an address such as http://127.0.0.1:8200',
+    ],
+    [
+      'its token cannot be read',
+      { MAYFLY_VAULT_TOKEN_FILE: '/nowhere/token' },
+      'MAYFLY_VAULT_TOKEN_FILE: /nowhere/token cannot be read (ENOENT): name a file with a token of that development server',
+    ],
+    [
+      'its token is none',
+      { MAYFLY_VAULT_TOKEN_FILE: '/dev/null' },
+      'MAYFLY_VAULT_TOKEN_FILE: /dev/null holds no token: it has to be one line, a token of that development server',
+    ],
+  ])('a Vault, and %s: told by name before anything is made', async (_, variables, says) => {
+    const data = dataDir();
+    const token = join(dirname(data), 'token');
+    writeFileSync(token, 'a-token\n');
+    const start = spawnSync(process.execPath, [resolve('scripts/start.mjs'), '--data', data, '--port', '0'], {
+      encoding: 'utf8',
+      env: {
+        ...environment,
+        MAYFLY_VAULT_ADDR: 'http://127.0.0.1:2',
+        MAYFLY_VAULT_TOKEN_FILE: token,
+        ...variables,
+      } as NodeJS.ProcessEnv,
+    });
+    expect([start.status, start.stdout, start.stderr]).toEqual([1, '', `mayfly: ${says}\n`]);
+    expect(existsSync(data)).toBe(false);
+  });
+
+  it.each([
     ['mayfly dev', []],
     ['npm start', [WITH_POSTGRES]],
   ])('%s --dry-run says that nothing is in the way, and makes nothing', async (_, words) => {
