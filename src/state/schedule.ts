@@ -40,6 +40,8 @@ const PAGE = 500;
 const PAGES_IN_FLIGHT = 4;
 /** The sweeper rests so long at least. */
 const REST_MS_MIN = 5;
+/** While clocks disagree, since then it may take what is put back. */
+const UNSURE_REST_MS = 2_000;
 /** What the sweeper takes comes back after this, should its taker die. */
 const CLAIM_MS = 10_000;
 const LOCK_MS = 5_000;
@@ -143,7 +145,7 @@ export class RedisSchedule implements Schedule {
   }
 
   async sweep(): Promise<number> {
-    const dueByMs = this.#cell.clock.now() + MESSENGER_MS;
+    const dueByMs = this.#nowMs() + MESSENGER_MS;
     if (!this.#handle) return this.#countDue(dueByMs);
     let count = 0;
     for (;;) {
@@ -299,15 +301,14 @@ export class RedisSchedule implements Schedule {
   }
 
   async #sweepOn(): Promise<void> {
-    const { limits, clock } = this.#cell;
+    const { limits, line } = this.#cell;
     while (!this.#stopped) {
       let restMs = limits.sweepEveryMs;
       try {
-        // Two clocks that disagree: nobody's time is passed off as overdue. Enforcement does not wait for this.
-        if (this.#cell.line.clocksAgree()) {
-          const nextMs = await this.#sweepAll();
-          restMs = Math.min(restMs, Math.max(nextMs - clock.now(), REST_MS_MIN));
-        }
+        const nextMs = await this.#sweepAll();
+        restMs = line.clocksAgree()
+          ? Math.min(restMs, Math.max(nextMs - this.#nowMs(), REST_MS_MIN))
+          : Math.max(restMs, UNSURE_REST_MS);
       } catch (error) {
         const problem = error instanceof Error ? error.message : String(error);
         this.#cell.observe({ event: 'schedule.sweep_failed', level: 'warn', problem });
@@ -316,11 +317,20 @@ export class RedisSchedule implements Schedule {
     }
   }
 
+  /**
+   * Of two clocks that disagree, Redis', which all brokers share. Whether the time of a thing has come is asked again by the script that ends it, and
+   * by the earlier clock: what comes too early is put back, and comes again without haste.
+   */
+  #nowMs(): number {
+    const { line, clock } = this.#cell;
+    return line.clocksAgree() ? clock.now() : Math.floor(line.redisNowMs());
+  }
+
   /** Gives out everything due; returns when the next is. */
   async #sweepAll(): Promise<number> {
     const pages: Promise<void>[] = [];
     for (;;) {
-      const { jobs, nextMs } = await this.#claim(this.#cell.clock.now());
+      const { jobs, nextMs } = await this.#claim(this.#nowMs());
       // What waits for a backend does not keep the sweeper.
       pages.push(this.#deal(jobs).together);
       if (jobs.length < PAGE || this.#stopped) return nextMs;
@@ -344,7 +354,7 @@ export class RedisSchedule implements Schedule {
     const [next, ...members] = (await this.#cell.line.run(
       'claim-due',
       [this.#cell.keys.named('due')],
-      [dueByMs, PAGE, this.#cell.clock.now() + CLAIM_MS],
+      [dueByMs, PAGE, this.#nowMs() + CLAIM_MS],
     )) as [string, ...string[]];
     return { jobs: members.map(readDue), nextMs: next === '' ? Number.POSITIVE_INFINITY : Number(next) };
   }

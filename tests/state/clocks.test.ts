@@ -61,6 +61,33 @@ describe.each(STORE_NAMES)('a broker whose clock is an hour off, on %s', (name) 
     expect(kept?.untilMs).toBeGreaterThanOrEqual(trueMs + LIFE_MS - 1_000);
   });
 
+  it.each([HOUR_MS, -HOUR_MS])(
+    '%i ms: what others made due is given out, and what is an hour away is not',
+    async (offMs) => {
+      const task = await world.openTask();
+      const later = await world.openTask({ deadlineMs: world.clock.now() + HOUR_MS - 60_000 });
+      await world.ledger.endTask({
+        taskId: task.id,
+        state: 'completed',
+        reason: 'done',
+        by: 'alice',
+        nowMs: world.clock.now(),
+        audit: world.audit('task.ended'),
+      });
+      world.clock.pass(offMs);
+      const given: string[] = [];
+      const drained = new Promise<void>((resolve) => {
+        void world.schedule.start(async ({ name, id }) => {
+          given.push(`${name} ${id}`);
+          if (id === task.id) resolve();
+        });
+      });
+      await drained;
+      expect(given).toContain(`drain-task ${task.id}`);
+      expect(given).not.toContain(`watch-task ${later.id}`);
+    },
+  );
+
   it('of an hour ahead ends no task before its deadline, and lets no lock expire', async () => {
     const task = await world.openTask({ deadlineMs: world.clock.now() + 600_000 });
     const nowMs = world.clock.now();
