@@ -3,6 +3,7 @@ import { BrokerError } from '../core/errors.js';
 import { newId } from '../core/ids.js';
 import type { Selector } from '../core/selector.js';
 import type { LockRecord } from '../state/stores.js';
+import { currentBundle } from './authenticate.js';
 import type { Caller } from './caller.js';
 import type { Parts } from './parts.js';
 import { mayOperate, mustOperate } from './permitted.js';
@@ -26,7 +27,7 @@ export async function lock(
 ): Promise<Revoked> {
   return recordingRefusals(parts, caller, { action: 'lock', detail: { selector: request.selector } }, async () => {
     mustOperate(parts, caller, 'lock', { bound: !request.dryRun });
-    const selector = checkSelector(request.selector);
+    const selector = checkSelector(currentBundle(parts), request.selector);
     const { expiresInMs } = request;
     if (expiresInMs !== undefined && expiresInMs > LOCK_MS_MAX) {
       throw new BrokerError(
@@ -36,8 +37,8 @@ export async function lock(
       );
     }
     const preview = await previewSelector(parts, selector);
-    const warnings = await unknownIn(parts, selector);
-    if (request.dryRun) return { preview, warnings };
+    const unknown = await unknownIn(parts, selector);
+    if (request.dryRun) return { preview, warnings: unknown, unknown };
     const nowMs = parts.clock.now();
     const made: LockRecord = {
       id: newId('lck', parts.settings.cell, nowMs),
@@ -48,7 +49,7 @@ export async function lock(
       ...(expiresInMs !== undefined && { expiresAtMs: nowMs + expiresInMs }),
     };
     const revocation = await applySelector(parts, caller, selector, request.reason, made);
-    return { preview, revocation, lock: made, warnings };
+    return { preview, revocation, lock: made, warnings: unknown, unknown };
   });
 }
 

@@ -3,10 +3,13 @@ import { BrokerError } from '../core/errors.js';
 import { isId } from '../core/ids.js';
 import { type DeadBecause, deadBecause, type LeaseRecord } from '../core/lease.js';
 import { epochOf } from '../core/position.js';
-import { isTerminal, type TaskRecord } from '../core/task.js';
+import { isTerminal, refIn, type TaskRecord } from '../core/task.js';
 import type { EpochMs } from '../core/time.js';
 import type { AuditFilter, LockRecord, Page, RevocationRecord } from '../state/stores.js';
+import { currentBundle } from './authenticate.js';
 import type { Caller } from './caller.js';
+import { findTaskId } from './find-task.js';
+import { mustBeId, mustBeName } from './named.js';
 import { isOwnToken, readOwnToken } from './own-token.js';
 import { paged } from './paged.js';
 import type { Parts } from './parts.js';
@@ -31,6 +34,8 @@ export async function listTasks(
   filter: { agent?: string; opener?: string; live?: boolean; cursor?: string; limit: number },
 ): Promise<Page<TaskRecord>> {
   return recordingRefusals(parts, caller, { action: 'list_tasks' }, async () => {
+    mustBeName(currentBundle(parts), 'agent', filter.agent);
+    mustBeName(currentBundle(parts), 'opener', filter.opener);
     const read = (own: typeof filter) => paged(parts, caller, 'tasks', own, parts.views.tasks);
     if (mayOperate(parts, caller, 'view')) return read(filter);
     const { agent: _, opener: __, ...rest } = filter;
@@ -71,7 +76,13 @@ export async function listLeases(
 ): Promise<Page<LeaseRecord>> {
   return recordingRefusals(parts, caller, { action: 'list_leases' }, async () => {
     const read = (own: typeof filter) => paged(parts, caller, 'leases', own, parts.views.leases);
-    if (mayOperate(parts, caller, 'view')) return read(filter);
+    mustBeName(currentBundle(parts), 'agent', filter.agent);
+    if (filter.task !== undefined && refIn(filter.task) === undefined) mustBeId('tsk', 'task', filter.task);
+    if (mayOperate(parts, caller, 'view')) {
+      return read(
+        filter.task === undefined ? filter : { ...filter, task: await findTaskId(parts, filter.task, caller) },
+      );
+    }
     if (filter.task !== undefined) {
       const reach = await reachTask(parts, caller, filter.task);
       const own = reach.standing === 'opener' ? {} : { agent: caller.name };
@@ -104,6 +115,9 @@ export async function listLocks(parts: Parts, caller: Caller): Promise<LockRecor
 export async function readAudit(parts: Parts, caller: Caller, filter: AuditFilter): Promise<Page<AuditRecord>> {
   return recordingRefusals(parts, caller, { action: 'read_audit' }, async () => {
     mustOperate(parts, caller, 'audit', { bound: false });
+    mustBeName(currentBundle(parts), 'agent', filter.agent);
+    mustBeId('tsk', 'task', filter.task);
+    mustBeId('lse', 'lease', filter.lease);
     return paged(parts, caller, 'audit', filter, (own) => parts.auditLog.read(own));
   });
 }

@@ -1,16 +1,17 @@
 import { type Bundle, findWorkload } from '../core/bundle.js';
 import { suggestion } from '../core/did-you-mean.js';
 import { BrokerError } from '../core/errors.js';
-import { isId, newId } from '../core/ids.js';
+import { newId } from '../core/ids.js';
 import { deadBecause, type LeaseRecord } from '../core/lease.js';
 import { matchesOf, namesCredentialsOnly, SELECTOR_MEMBERS, type Selector, selects } from '../core/selector.js';
-import { parseSpiffeId } from '../core/spiffe-id.js';
+import { parseSpiffeId, parseTrustDomain } from '../core/spiffe-id.js';
 import type { EpochMs } from '../core/time.js';
 import { undeclaredIn } from '../core/undeclared.js';
 import type { LockRecord, RevocationRecord } from '../state/stores.js';
 import { currentBundle } from './authenticate.js';
 import type { Caller } from './caller.js';
 import { endTask } from './end-task.js';
+import { mustBeId, mustBeName } from './named.js';
 import type { Parts } from './parts.js';
 import { mustOperate } from './permitted.js';
 import { record, recordingRefusals } from './refusal.js';
@@ -38,8 +39,10 @@ export interface Revoked {
   preview: Preview;
   revocation?: RevocationRecord;
   lock?: LockRecord;
-  /** Such as: this agent can mint again; `stop` forbids it. */
+  /** Such as: this agent can mint again; `stop` forbids it. What is in `unknown` is among them. */
   warnings: string[];
+  /** What the selector names and this broker does not know, one sentence each. */
+  unknown: string[];
 }
 
 /** After the last expiry of anything it can kill, an entry stays this long, for clocks that lag. */
@@ -54,15 +57,16 @@ const NAMES_SHOWN_MAX = 1_000;
 export async function revoke(parts: Parts, caller: Caller, request: RevokeRequest): Promise<Revoked> {
   return recordingRefusals(parts, caller, { action: 'revoke', detail: { selector: request.selector } }, async () => {
     mustOperate(parts, caller, 'revoke', { bound: !request.dryRun });
-    const selector = checkSelector(request.selector);
+    const selector = checkSelector(currentBundle(parts), request.selector);
     const preview = await previewSelector(parts, selector);
-    const warnings = await warningsFor(parts, selector, preview);
-    if (request.dryRun) return { preview, warnings };
+    const unknown = await unknownIn(parts, selector);
+    const warnings = [...unknown, ...warningsFor(parts, selector, preview)];
+    if (request.dryRun) return { preview, warnings, unknown };
     if (selector.task !== undefined && Object.keys(selector).length === 1) {
       await endTask(parts, caller, { task: selector.task, state: 'revoked', reason: request.reason });
     }
     const revocation = await applySelector(parts, caller, selector, request.reason);
-    return { preview, revocation, warnings };
+    return { preview, revocation, warnings, unknown };
   });
 }
 
@@ -101,7 +105,7 @@ export async function applySelector(
   return { ...revocation, position: outcome.position };
 }
 
-export function checkSelector(selector: Selector): Selector {
+export function checkSelector(bundle: Bundle, selector: Selector): Selector {
   const members = SELECTOR_MEMBERS.filter((member) => selector[member] !== undefined);
   if (members.length === 0) {
     throw new BrokerError(
@@ -115,8 +119,13 @@ export function checkSelector(selector: Selector): Selector {
   }
   const malformed = (member: string, message: string) =>
     new BrokerError('invalid_request', `selector.${member}: ${message}`, { field: `selector.${member}` });
-  if (selector.lease !== undefined && !isId('lse', selector.lease)) throw malformed('lease', 'a lease id (lse_…).');
-  if (selector.task !== undefined && !isId('tsk', selector.task)) throw malformed('task', 'a task id (tsk_…).');
+  mustBeId('lse', 'selector.lease', selector.lease);
+  mustBeId('tsk', 'selector.task', selector.task);
+  mustBeName(bundle, 'selector.agent', selector.agent);
+  mustBeName(bundle, 'selector.opener', selector.opener);
+  if (selector.trust_domain !== undefined && !parseTrustDomain(selector.trust_domain)) {
+    throw malformed('trust_domain', 'the name of a trust domain, such as prod.example.');
+  }
   if (selector.prefix !== undefined && !/^spiffe:\/\/[a-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/.test(selector.prefix)) {
     throw malformed('prefix', 'a SPIFFE ID prefix by whole segments, without a trailing slash.');
   }
@@ -200,9 +209,9 @@ export async function unknownIn(parts: Parts, selector: Selector): Promise<strin
   return found;
 }
 
-async function warningsFor(parts: Parts, selector: Selector, { unbounded }: Preview): Promise<string[]> {
+function warningsFor(parts: Parts, selector: Selector, { unbounded }: Preview): string[] {
   const bundle = currentBundle(parts);
-  const warnings = await unknownIn(parts, selector);
+  const warnings: string[] = [];
   if (unbounded > 0) {
     warnings.push(`${unbounded} of these credentials work until somebody changes the value: revoking cannot end them.`);
   }

@@ -246,6 +246,8 @@ export interface RevokedReply {
   revocation?: RevocationReply;
   lock?: LockReply;
   warnings: string[];
+  /** Those of the warnings that say what the selector names and the broker does not know. */
+  unknown?: string[];
 }
 
 export interface KeyReply {

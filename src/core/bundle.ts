@@ -141,7 +141,9 @@ export function declaredWorkloads(bundle: Bundle): Iterable<string> {
   return indexOf(bundle).exact.keys();
 }
 
-/** The declared SPIFFE ID that an undeclared one most resembles, for those who mistyped it. */
+/** The declared SPIFFE ID that an undeclared one most resembles, or whose end it is: for those who mistyped it or left its beginning out. */
 export function nearestWorkload(bundle: Bundle, spiffeId: string): string | undefined {
+  const end = `/${spiffeId.replace(/^\//, '')}`;
+  for (const declared of declaredWorkloads(bundle)) if (declared.endsWith(end)) return declared;
   return didYouMean(spiffeId, declaredWorkloads(bundle));
 }

@@ -1,4 +1,4 @@
-import type { SpiffeId, TrustDomain } from './spiffe-id.js';
+import { parseSpiffeId, type SpiffeId, type TrustDomain } from './spiffe-id.js';
 import type { EpochMs } from './time.js';
 
 /**
@@ -45,4 +45,9 @@ export interface ProvenPerson {
 /** The one string that names somebody in records, quotas and selectors: the SPIFFE ID, or `<issuer>#<subject>`. */
 export function nameOf(identity: ProvenIdentity): string {
   return identity.kind === 'workload' ? identity.spiffeId : `${identity.issuer}#${identity.subject}`;
+}
+
+/** Whether a text can be what `nameOf` gives. */
+export function isName(text: string): boolean {
+  return parseSpiffeId(text) !== undefined || /^(?!spiffe:)[^#]+#./.test(text);
 }

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Command } from 'commander';
 import type { Mayfly, PreviewReply, RevocationReply } from '../../client/mayfly.js';
 import { SELECTOR_MEMBERS, type Selector } from '../../core/selector.js';
-import { spiffeIdOf } from './agent-option.js';
+import { agentOf, spiffeIdOf } from './agent-option.js';
 import { askPerson } from './ask-person.js';
 import { connect } from './connection.js';
 import { secondsOf } from './option-values.js';
@@ -12,6 +12,7 @@ interface Flags extends OutputFlags {
   as?: string;
   reason?: string;
   yes?: boolean;
+  undeclared?: boolean;
   expires?: string;
 }
 
@@ -51,7 +52,8 @@ function selectorCommand(name: string, description: string): Command {
     .description(description)
     .argument('<selector...>', `member=value, several together mean all of them: ${SELECTOR_MEMBERS.join(', ')}`)
     .option('--reason <text>', 'goes into the record')
-    .option('--yes', 'act without asking');
+    .option('--yes', 'act without asking')
+    .option('--undeclared', 'with --yes: act although a name is not declared (any more) and nothing live has it');
 }
 
 async function act(pairs: string[], command: Command, verb: 'stop' | 'revoke'): Promise<void> {
@@ -62,11 +64,20 @@ async function act(pairs: string[], command: Command, verb: 'stop' | 'revoke'): 
   const api = verb === 'stop' ? mayfly.locks : mayfly.revocations;
   const dry = await api.preview(selector);
   sayPreview(dry.preview);
-  for (const warning of dry.warnings) say(`Warning: ${warning}`);
+  const unknown = dry.unknown ?? [];
+  for (const warning of dry.warnings) if (!unknown.includes(warning)) say(`Warning: ${warning}`);
+  // Of a name that is mistyped it would say that all is stopped. What hits something live is not mistyped.
+  if (flags.yes && !flags.undeclared && unknown.length > 0 && dry.preview.leases + dry.preview.credentials === 0) {
+    throw new UsageError(`Nothing was done: ${unknown.join(' ')} Add --undeclared to ${verb} it all the same.`);
+  }
+  const warn = () => {
+    for (const warning of unknown) say(`Warning: ${warning}`);
+  };
+  if (flags.yes || !process.stdin.isTTY) warn();
   if (!flags.yes && !process.stdin.isTTY) {
     throw new UsageError('Nothing was done: nobody is there to be asked. Add --yes to act.');
   }
-  const reason = await consent(flags, verb);
+  const reason = await consent(flags, verb, warn);
   if (reason === undefined) {
     say('Nothing was done.');
     return;
@@ -93,12 +104,14 @@ async function act(pairs: string[], command: Command, verb: 'stop' | 'revoke'): 
 }
 
 /** The reason for the record; undefined when whoever was asked did not say yes. */
-async function consent(flags: Flags, verb: 'stop' | 'revoke'): Promise<string | undefined> {
+async function consent(flags: Flags, verb: 'stop' | 'revoke', warn: () => void): Promise<string | undefined> {
   const person = flags.yes && flags.reason !== undefined ? undefined : askPerson();
   try {
     const reason = flags.reason ?? (await person?.answer('Reason for the record: '));
     if (!reason) throw new UsageError('Nothing was done: a reason goes into the record: --reason TEXT.');
     if (flags.yes) return reason;
+    // Right before the question, where it is read.
+    warn();
     const answer = await person?.answer(`${verb === 'stop' ? 'Stop' : 'Revoke'} now? [y/N] `);
     return answer?.toLowerCase() === 'y' ? reason : undefined;
   } finally {
@@ -116,7 +129,9 @@ export function selectorOf(pairs: string[]): Selector {
       throw new UsageError(`${pair}: not member=value; members are ${SELECTOR_MEMBERS.join(', ')}.`);
     if (selector[member] !== undefined) throw new UsageError(`${member} is named twice.`);
     const value = pair.slice(at + 1);
-    selector[member] = ['agent', 'prefix', 'opener'].includes(member) ? spiffeIdOf(value) : value;
+    if (value === '') throw new UsageError(`Nothing was done: ${member} is empty.`);
+    if (member === 'agent' || member === 'opener') selector[member] = agentOf(value, member);
+    else selector[member] = member === 'prefix' ? spiffeIdOf(value) : value;
   }
   return selector;
 }

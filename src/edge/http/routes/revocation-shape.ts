@@ -105,13 +105,24 @@ export const revokedShape = z.strictObject({
   revocation: revocationShape.optional(),
   lock: lockShape.optional(),
   warnings: texts,
+  unknown: texts.optional().meta({
+    description:
+      'Those of the warnings that say what the selector names and this broker does not know: it may be mistyped',
+  }),
 });
 
-export function revokedOnWire({ preview, revocation, lock, warnings }: Revoked): z.output<typeof revokedShape> {
+export function revokedOnWire({
+  preview,
+  revocation,
+  lock,
+  warnings,
+  unknown,
+}: Revoked): z.output<typeof revokedShape> {
   return defined({
     preview: previewOnWire(preview),
     revocation: revocation && revocationOnWire(revocation),
     lock: lock && lockOnWire(lock),
     warnings,
+    unknown: unknown.length > 0 ? unknown : undefined,
   });
 }

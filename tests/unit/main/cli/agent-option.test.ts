@@ -33,6 +33,23 @@ describe('an agent in short, /agent/refunds, is the same agent as in full', () =
     expect(at.asked).toEqual([]);
   });
 
+  it.each([
+    ['refunds', '; did you mean /agent/refunds?'],
+    ['spiffe://dev.mayfly/agent/refunds/', 'no path.'],
+    ['/agent/refunds/', 'no path.'],
+  ])('and what can be nobody’s, %s, is stopped, revoked and looked for by nobody', async (name, said) => {
+    for (const words of [
+      ['audit', '--agent', name],
+      ['lease', 'ls', '--agent', name],
+      ['stop', `agent=${name}`],
+      ['revoke', `opener=${name}`],
+    ]) {
+      const { code, err } = await at.mayfly(...words);
+      expect([code, err]).toEqual([1, expect.stringContaining(said)]);
+    }
+    expect(at.asked).toEqual([]);
+  });
+
   it('where something is stopped', async () => {
     at.answer = () => ({ status: 403, body: { code: 'denied', detail: 'no' } });
     await at.mayfly('stop', 'agent=/agent/refunds', '--reason', 'x', '--yes');
