@@ -170,6 +170,7 @@ class TaskVerifier implements Verifier {
   readonly #proofs: OnceEach;
   readonly #watches = new Set<() => void>();
   readonly #watchTimer: NodeJS.Timeout;
+  #closed = false;
   readonly #warnings: Warnings<'settings' | 'decision-point' | 'feed' | 'keys'>;
 
   constructor(options: VerifierOptions) {
@@ -272,6 +273,7 @@ class TaskVerifier implements Verifier {
     const deadlineMs = performance.now() + timeoutMs;
     while (!isReady()) {
       const leftMs = deadlineMs - performance.now();
+      if (this.#closed) throw new TokenRefusal('unavailable', 'not-ready', 'the verifier was closed');
       if (leftMs <= 0) {
         const { feed, keys } = this.status();
         const problem = feed.lastProblem ?? keys.lastProblem ?? 'no complete snapshot yet';
@@ -298,6 +300,7 @@ class TaskVerifier implements Verifier {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     clearInterval(this.#watchTimer);
     this.#watches.clear();
     this.#keys.close();

@@ -32,7 +32,7 @@ const PROGRAMS = [...README.matchAll(/<!-- test: ([a-z]+\.mjs) -->\n```ts\n([\s\
 /** What each block has to say, and how its last command has to end. */
 const EXPECTED: Record<string, { exit: number; says: RegExp }> = {
   'by-hand': { exit: 0, says: /spiffe:\/\/dev\.mayfly\/agent\/refunds[\s\S]*"username": "mayfly_[\s\S]*completed/ },
-  refused: { exit: 3, says: /Refused: revoked/ },
+  refused: { exit: 3, says: /Refused: the token was revoked\. \(revoked\)[\s\S]*completed/ },
   'curl-token': { exit: 0, says: /"access_token":"ey/ },
   orchestrate: { exit: 0, says: /I may \[ 'orders\.read' \]\nI am mayfly_\w+/ },
   run: { exit: 0, says: /I am mayfly_\w+[\s\S]*credential\.issued/ },

@@ -153,7 +153,7 @@ describe('the command line next to a development broker', () => {
       await good('task', 'complete', task);
       const refused = await verify(token);
       expect([refused.code, refused.out]).toEqual([3, '']);
-      expect(refused.err).toMatch(/completed[\s\S]*Refused: revoked/);
+      expect(refused.err).toMatch(/^Refused: the token was revoked\. \(revoked\)\n[\s\S]*completed/);
       expect((await verify(`${token}x`)).code).toBe(3);
     });
 

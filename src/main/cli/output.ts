@@ -1,6 +1,5 @@
 import Table from 'cli-table3';
 import { MayflyError } from '../../client/mayfly-error.js';
-import { TokenRefusal } from '../../client/token-refusal.js';
 import { suggestion } from '../../core/did-you-mean.js';
 import { BrokerError, ERRORS } from '../../core/errors.js';
 
@@ -98,19 +97,28 @@ export function checkField({ field }: OutputFlags, names: readonly string[]): vo
 /** The command was not used as it is meant. */
 export class UsageError extends Error {}
 
+/** A token that a tool would not take; or (2) nobody could say whether it would. The verdict comes first, then why. */
+export class NotTaken extends Error {
+  readonly exitCode: 2 | 3;
+  readonly because: string[];
+
+  constructor(verdict: string, { exitCode, because }: { exitCode: 2 | 3; because: string[] }) {
+    super(verdict);
+    this.exitCode = exitCode;
+    this.because = because;
+  }
+}
+
 /** One clear line (and a hint), and the exit code: 1 usage, 2 server, 3 denied, 4 waiting. Never a stack trace. */
 export function report(error: unknown): number {
   if (error instanceof UsageError) {
     say(`Error: ${error.message}`);
     return 1;
   }
-  if (error instanceof TokenRefusal) {
-    const said =
-      error.reason === 'spelling'
-        ? ' (what is expected is a token as it was given: a compact JWS, three parts with a dot between)'
-        : '';
-    say(`Refused: ${error.reason}${said}`);
-    return 3;
+  if (error instanceof NotTaken) {
+    say(`${error.exitCode === 3 ? 'Refused' : 'Nothing was checked'}: ${printable(error.message)}`);
+    for (const line of error.because) say(`  ${printable(line)}`);
+    return error.exitCode;
   }
   if (error instanceof MayflyError) {
     say(`Error: ${printable(error.message)} (${error.code})`);

@@ -1,10 +1,11 @@
 import { Command, Option } from 'commander';
 import { isPerson } from '../../client/identity.js';
 import type { TokenReply } from '../../client/mayfly.js';
-import { TokenRefusal } from '../../client/token-refusal.js';
+import { TokenRefusal, type TokenRefusalReason } from '../../client/token-refusal.js';
 import { createVerifier } from '../../client/verifier.js';
 import { collect, connect } from './connection.js';
-import { checkField, type OutputFlags, type Row, say, show, UsageError } from './output.js';
+import { checkField, NotTaken, type OutputFlags, type Row, show, UsageError } from './output.js';
+import { verdictOn } from './verdict.js';
 
 interface TokenFlags extends OutputFlags {
   as?: string;
@@ -55,8 +56,12 @@ interface VerifyFlags extends OutputFlags {
 }
 
 const FEED_TIMEOUT_MS = 10_000;
+const FOR_GOOD = /^the broker answered 4\d\d /;
 
-/** `mayfly verify`: checks a token as the tool would: locally, with the feed of revocations. Exit 0: taken, 3: refused. */
+/** What the broker can say more about. Of a token that is refused for another reason it would say that it lives, and by whom it was given. */
+const DEAD: ReadonlySet<TokenRefusalReason> = new Set<TokenRefusalReason>(['revoked', 'expired']);
+
+/** `mayfly verify`: checks a token as the tool would: locally, with the feed of revocations. Exit 0: taken, 3: refused, 2: nothing could be checked. */
 export function verifyCommand(): Command {
   return new Command('verify')
     .description('check a token as a tool would: signature, audience, times, revocation')
@@ -68,9 +73,25 @@ export function verifyCommand(): Command {
       const { url, issuer, identity } = await connect(flags);
       if (isPerson(identity)) throw new UsageError('A tool verifies: add --as /tool/…, an owner of the audience.');
       const token = given === '-' ? await standardInput() : given;
-      const verifier = createVerifier({ issuer, url, audience: flags.audience, identity, onWarning: () => undefined });
+      let giveUp = (_: TokenRefusal): void => undefined;
+      const refusedFeed = new Promise<never>((_, reject) => {
+        giveUp = reject;
+      });
+      const verifier = createVerifier({
+        issuer,
+        url,
+        audience: flags.audience,
+        identity,
+        onWarning: () => {
+          // Who may not read the feed may not in ten seconds either.
+          const { lastProblem = '' } = verifier.status().feed;
+          if (FOR_GOOD.test(lastProblem)) giveUp(new TokenRefusal('unavailable', 'not-ready', lastProblem));
+        },
+        // What each call may do is for the tool to say; the row says that it has to.
+        decisionPoint: async () => true,
+      });
       try {
-        await verifier.ready(FEED_TIMEOUT_MS);
+        await Promise.race([verifier.ready(FEED_TIMEOUT_MS), refusedFeed]);
         const task = await verifier.verify(token, flags.tool === undefined ? {} : { tool: flags.tool });
         show(
           {
@@ -79,13 +100,18 @@ export function verifyCommand(): Command {
             tools: task.tools,
             lease: task.claims.jti,
             on_behalf_of: task.claims.sub === task.agent ? undefined : task.claims.sub,
+            calls: task.claims.mayfly.call ? 'each needs the decision point of the tool' : undefined,
             expires_at: new Date(task.expiresAtMs).toISOString(),
           } as Row,
           flags,
         );
       } catch (error) {
-        if (error instanceof TokenRefusal) await explain(token);
-        throw error;
+        if (!(error instanceof TokenRefusal)) throw error;
+        const as = flags.as ?? 'this identity';
+        throw new NotTaken(verdictOn(error, { ...flags, token, issuer, as }), {
+          exitCode: error.code === 'unavailable' ? 2 : 3,
+          because: DEAD.has(error.reason) ? await becauseOf(token) : [],
+        });
       } finally {
         await verifier.close();
       }
@@ -93,13 +119,14 @@ export function verifyCommand(): Command {
 }
 
 /** A tool learns that a token is dead, an operator also learns why. Where nobody may know, the refusal stands alone. */
-async function explain(token: string): Promise<void> {
+async function becauseOf(token: string): Promise<string[]> {
   try {
     const { mayfly } = await connect({});
     const { because } = (await mayfly.why(token)) as { because?: string[] };
-    for (const line of because ?? []) say(line);
+    return because ?? [];
   } catch {
     // Nothing more is known to whoever asks.
+    return [];
   }
 }
 

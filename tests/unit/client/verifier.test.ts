@@ -635,6 +635,15 @@ describe('whoever runs the tool', () => {
   });
 });
 
+it('nobody waits on for a verifier that was closed', async () => {
+  await verifier.close();
+  issuer.feedStatus = 503;
+  verifier = createVerifier({ issuer: issuer.url, audience: AUDIENCE, identity, onWarning: () => undefined });
+  const waiting = refusal(verifier.ready(3_600_000));
+  await verifier.close();
+  expect(await waiting).toMatchObject({ reason: 'not-ready', detail: 'the verifier was closed' });
+});
+
 it('keys that are not for task tokens are left out', async () => {
   const { publicKey } = generateKeyPairSync('ed25519');
   issuer.keys.push({

@@ -1,7 +1,4 @@
 import { generateKeyPairSync } from 'node:crypto';
-import { jest } from '@jest/globals';
-import { TokenRefusal } from '../../../../src/client/token-refusal.js';
-import { report } from '../../../../src/main/cli/output.js';
 import { readBundle } from '../../../../src/main/read-bundle.js';
 import { AtBroker } from './at-broker.js';
 
@@ -361,15 +358,5 @@ describe('the command line says what to do', () => {
     const { code, out, err } = await at.mayfly(...GET, '--ttl', ttl, '--field', 'data.password');
     expect([code, out]).toEqual([0, 'p\n']);
     expect(err).toMatch(said);
-  });
-
-  it('a token that is none is told what a token looks like', () => {
-    const write = jest.spyOn(process.stderr, 'write').mockReturnValue(true);
-    try {
-      expect(report(new TokenRefusal('token_refused', 'spelling', ''))).toBe(3);
-      expect(write.mock.calls.join('')).toMatch(/Refused: spelling.*compact JWS/);
-    } finally {
-      write.mockRestore();
-    }
   });
 });
