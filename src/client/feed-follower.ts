@@ -49,6 +49,8 @@ export interface FeedStatus {
 }
 
 const ACK_BYTES_MAX = 16 * 1024;
+/** To whoever is nobody the broker says no more than that. */
+const WHO_READS = 'Is the SVID alive, and of an owner that a resource in the bundle (resources/*.yaml) names?';
 const REFUSAL_BYTES_MAX = 16 * 1024;
 const EXPIRE_EVERY_MS = 10_000;
 
@@ -178,7 +180,7 @@ export class FeedFollower {
         redirect: 'error',
       });
       if (response.status !== 200) {
-        const words = wordsOf(await textOf(response, REFUSAL_BYTES_MAX));
+        const words = wordsOf(await textOf(response, REFUSAL_BYTES_MAX), response.status);
         throw new Error(`the broker answered ${response.status} to the feed's reader: ${words}`);
       }
       this.#connected = true;
@@ -323,10 +325,10 @@ interface Watched {
 }
 
 /** What a refusal says of itself (RFC 9457), and what a stranger's does not. */
-function wordsOf(body: string): string {
+function wordsOf(body: string, status: number): string {
   try {
     const { detail, hint } = Object(JSON.parse(body)) as Record<string, unknown>;
-    const words = [detail, hint].filter((text) => typeof text === 'string');
+    const words = [detail, hint ?? (status === 401 ? WHO_READS : undefined)].filter((text) => typeof text === 'string');
     if (words.length > 0) return words.join(' ');
   } catch {
     // Said below.

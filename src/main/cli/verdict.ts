@@ -70,7 +70,7 @@ const WORDS: Record<TokenRefusalReason, Words> = {
 };
 
 function sentence(text: string): string {
-  return text.endsWith('.') ? text : `${text}.`;
+  return /[.?]$/.test(text) ? text : `${text}.`;
 }
 
 function saysOf(token: string, claim: string, what: string): string {

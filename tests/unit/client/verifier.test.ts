@@ -567,6 +567,14 @@ describe('whoever runs the tool', () => {
     ]);
   });
 
+  it('is told what to look at where the broker knows nobody by that identity', async () => {
+    issuer.on('GET /v1/feed', () => ({ status: 401, body: { detail: 'The identity was not accepted.' } }));
+    const [warning] = await warned({});
+    expect(warning).toMatch(
+      /answered 401 .*: The identity was not accepted\. Is the SVID alive, and of an owner .*\?$/,
+    );
+  });
+
   it('is told of an identity that cannot be read, by the variable that names it', async () => {
     const { identity: fromFile } = brokerFromEnv({ MAYFLY_ADDR: issuer.url, MAYFLY_JWT_SVID_FILE: '/nothing/is/here' });
     const [warning] = await warned({ identity: fromFile });
