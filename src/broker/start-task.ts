@@ -26,6 +26,7 @@ import type { Parts } from './parts.js';
 import { reachTask } from './permitted.js';
 import { principalEntity, taskView } from './questions.js';
 import { deniedBy, record, recordingRefusals, refusedCommit } from './refusal.js';
+import { mustBeSameCharter } from './same-charter.js';
 
 export interface StartTaskRequest {
   type?: string;
@@ -51,7 +52,7 @@ const READS_MAX = 3;
 
 /**
  * Opens a task: who → under which parent → is it well-formed and within its type and parent → may they → write. Repeating it with the same
- * `ref` brings the task that is there, whatever its state. `warnings`: what was said that no policy sees.
+ * `ref` brings the task that is there, whatever its state; asking for another one by it is a conflict. `warnings`: what was said that no policy sees.
  */
 export async function startTask(
   parts: Parts,
@@ -116,6 +117,7 @@ export async function startTask(
         }),
       });
       if ('task' in outcome) {
+        if (outcome.outcome === 'exists') mustBeSameCharter(outcome.task, charter, request.scope);
         const warnings = undeclaredKeysIn(policy.bundle, request.context);
         return { task: outcome.task, created: outcome.outcome === 'opened', warnings };
       }

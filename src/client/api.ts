@@ -39,7 +39,7 @@ export class Api {
   }
 
   readonly tasks = {
-    /** With `ref`, repeating is safe: the same opener's ref answers with the task there is. */
+    /** With `ref`, repeating is safe: the same opener's ref answers with the task there is (409 when that is for something else). */
     start: (body: TaskBody, { idempotencyKey = newIdempotencyKey() } = {}) =>
       this.#broker.call<OpenedReply>('/v1/tasks', { method: 'POST', body, idempotencyKey }),
     /** Opens the task of that ref, or answers with the one there is. */

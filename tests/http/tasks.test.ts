@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { BrokerError } from '../../src/core/errors.js';
-import { ORCHESTRATOR, REFUNDS } from '../fakes/policy.js';
+import { EMAILS, ORCHESTRATOR, REFUNDS } from '../fakes/policy.js';
 import { NAMES, openWorld, TASK, type World } from './world.js';
 
 let world: World;
@@ -115,6 +115,53 @@ describe('PUT /v1/tasks/ref:<ref>', () => {
       json: { ...TASK, ref: 'b' },
     });
     expect([status, body.field]).toEqual([400, 'ref']);
+  });
+});
+
+describe('a ref is one task', () => {
+  const other = { scope: { tools: ['orders.read'] }, on_behalf_of: 'carol' };
+
+  it.each<[field: string, change: object, first?: object]>([
+    ['params.order_id', { params: { order_id: '43' } }],
+    [
+      'params.order_id',
+      { params: { order_id: '42', more: 1 }, type: undefined },
+      { type: undefined, params: { order_id: '41' } },
+    ],
+    ['type', { type: undefined }],
+    ['agents', { agents: [REFUNDS, EMAILS] }],
+    ['scope.tools', { scope: { tools: ['orders.read', 'orders.refund'] } }, other],
+    ['on_behalf_of', { on_behalf_of: 'dave' }, other],
+  ])(
+    '409: what is asked for by it differs from what is there in %s, and nothing is opened',
+    async (field, change, first = {}) => {
+      const there = (await post('/v1/tasks', { ...TASK, ...first, ref: 'one' })).body;
+      for (const again of [
+        await post('/v1/tasks', { ...TASK, ...first, ...change, ref: 'one' }),
+        await world.send('orchestrator', 'PUT', '/v1/tasks/ref:one', { json: { ...TASK, ...first, ...change } }),
+      ]) {
+        expect([again.status, again.body]).toEqual([
+          409,
+          expect.objectContaining({ code: 'conflict', field, hint: expect.stringContaining(there.id) }),
+        ]);
+      }
+      expect((await world.send('orchestrator', 'GET', '/v1/tasks/ref:one')).body).toEqual(there);
+    },
+  );
+
+  it('409: it was opened below another task', async () => {
+    await post('/v1/tasks', { ...TASK, ref: 'one' });
+    const below = await post('/v1/tasks', { ...TASK, ref: 'one', parent: world.task });
+    expect([below.status, below.body.field]).toEqual([409, 'parent']);
+  });
+
+  it('200: agents in another order, another purpose, context or time, and a scope that is not said, ask for the same', async () => {
+    const agents = [REFUNDS, EMAILS];
+    const first = await post('/v1/tasks', { ...TASK, ...other, agents, ref: 'one' });
+    const { scope: _, ...said } = other;
+    const again = { ...TASK, ...said, agents: [EMAILS, REFUNDS, REFUNDS], purpose: 'again', ttl_seconds: 60 };
+    const second = await post('/v1/tasks', { ...again, context: { risk: 'low' }, ref: 'one' });
+    expect([second.status, second.body.id]).toEqual([200, first.body.id]);
   });
 });
 

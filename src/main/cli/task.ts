@@ -68,7 +68,7 @@ export function taskCommand(): Command {
     .option('--type <type>', 'a declared task type')
     .option('--param <name=value>', 'a parameter; name:=json for other values than the type would read', collect)
     .option('--purpose <text>', 'one line for whoever reads the record')
-    .option('--ref <ref>', 'your own id for it; repeating brings the same task')
+    .option('--ref <ref>', 'your own id for it; repeating the same brings the same task')
     .addOption(agentsOption('an agent of the task'))
     .option('--tool <name>', 'narrow the tools', collect)
     .option('--resource <uri>', 'narrow the resources', collect)

@@ -93,7 +93,12 @@ const openTask = defineRoute({
   auth: 'caller',
   summary: 'Opens a task',
   body: json(openingBody),
-  reply: { 201: openedShape, 200: openedShape.meta({ description: 'You have that ref already: the task as it is' }) },
+  reply: {
+    201: openedShape,
+    200: openedShape.meta({
+      description: 'You have that ref already: the task as it is. 409 when it was opened for something else',
+    }),
+  },
   errors: [...OPENING, 'key_reused', 'conflict'],
   handle: (parts, request) =>
     onlyOnce(parts, request, 'POST /v1/tasks', {
@@ -106,11 +111,11 @@ const putTask = defineRoute({
   method: 'PUT',
   path: '/v1/tasks/{id}',
   auth: 'caller',
-  summary: 'Opens the task of that ref, or answers with the one there is',
+  summary: 'Opens the task of that ref, or answers with the one there is; 409 when that was opened for something else',
   params: taskParams,
   body: json(z.strictObject(opening)),
   reply: { 201: openedShape, 200: openedShape },
-  errors: OPENING,
+  errors: [...OPENING, 'conflict'],
   handle: async (parts, { caller, params, body }) => {
     const named = ref.safeParse(params.id.replace(/^ref:/, ''));
     if (!params.id.startsWith('ref:') || !named.success) {
