@@ -1,11 +1,13 @@
 import { createHash } from 'node:crypto';
+import { asRecorded } from '../core/as-recorded.js';
 import { BrokerError } from '../core/errors.js';
 import { newId } from '../core/ids.js';
 import type { Caller } from './caller.js';
+import { findTaskId } from './find-task.js';
 import { hurry } from './hurry.js';
 import { issue, type SecretIssued, type SecretRequest } from './issue.js';
 import type { Parts } from './parts.js';
-import { record } from './refusal.js';
+import { record, recordingRefusals } from './refusal.js';
 import { spokenFor } from './spoken-for.js';
 
 /**
@@ -23,7 +25,7 @@ export async function issueAgain(
   { key: sent, bodyDigest }: { key: string; bodyDigest: string },
 ): Promise<SecretIssued> {
   // A key is one caller's, for one task: a token of another task has keys of its own.
-  const task = spokenFor(caller)?.taskId ?? request.task;
+  const task = spokenFor(caller)?.taskId ?? (await taskIdOf(parts, caller, request));
   const requestKey = createHash('sha256')
     .update(JSON.stringify([caller.name, 'secret', request.secret, task, sent]))
     .digest('base64url');
@@ -43,6 +45,13 @@ export async function issueAgain(
   }
   if (named.outcome !== 'named') throw inProgress();
   return issue(parts, caller, { ...request, ...(replaces !== undefined && { replaces }) }, { leaseId, requestKey });
+}
+
+/** By whichever of its names it is asked for, it is one task. */
+async function taskIdOf(parts: Parts, caller: Caller, { task, secret }: SecretRequest): Promise<string | undefined> {
+  if (task === undefined) return undefined;
+  const about = { action: 'read', detail: { secret: asRecorded('name', secret) } };
+  return recordingRefusals(parts, caller, about, () => findTaskId(parts, task, caller));
 }
 
 function inProgress(): BrokerError {

@@ -6,6 +6,7 @@ import { newId } from '../core/ids.js';
 import type { Refusal } from '../state/stores.js';
 import { actorOf, type Caller } from './caller.js';
 import type { Parts } from './parts.js';
+import { type Dropped, sampleRefusal } from './sample-refusals.js';
 
 /** What a record is about, beside who asks and when: also for whom they act, and through whom it came to them. */
 export type About = Partial<Omit<AuditRecord, 'id' | 'atMs' | 'type' | 'actor'>> &
@@ -50,7 +51,8 @@ const RECORDED: readonly ErrorCode[] = [
 
 /**
  * Runs a verb for a proven caller; a refusal leaves a record first, and carries its id. The task and the lease may be as the caller wrote
- * them. When the record cannot be written the caller is refused all the same, without an id: refusing is never blocked by audit.
+ * them. When the record cannot be written the caller is refused all the same, without an id: refusing is never blocked by audit. Of one that is
+ * refused without end a share is written, and the number of the others.
  */
 export async function recordingRefusals<T>(
   parts: Parts,
@@ -62,6 +64,9 @@ export async function recordingRefusals<T>(
     return await verb();
   } catch (error) {
     if (!(error instanceof BrokerError) || error.detail.decisionId || !RECORDED.includes(error.code)) throw error;
+    const { isWritten, dropped } = sampleRefusal(parts, caller.name);
+    if (dropped) await noteDropped(parts, caller, dropped);
+    if (!isWritten) throw error;
     const refusal = record(parts, 'request.refused', caller, {
       effect: 'deny',
       code: error.code,
@@ -79,6 +84,16 @@ export async function recordingRefusals<T>(
     }
     throw new BrokerError(error.code, error.message, { ...error.detail, decisionId: refusal.id, cause: error });
   }
+}
+
+export async function noteDropped(
+  parts: Parts,
+  caller: Caller | undefined,
+  { refusals, from }: Dropped,
+): Promise<void> {
+  await parts.ledger
+    .note(record(parts, 'audit.dropped', caller, { detail: { refusals, from } }))
+    .catch(() => undefined);
 }
 
 /** For `mayfly why`: what policy was asked, and what was nearest to a yes. */

@@ -1,5 +1,6 @@
 import type { KeyObject } from 'node:crypto';
 import { Agent, type RequestOptions, request } from 'node:https';
+import { connect as plain } from 'node:net';
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { z } from 'zod';
@@ -204,15 +205,28 @@ describe('the mTLS listener', () => {
   it('destroys what is not TLS without a word', async () => {
     const received = await new Promise<string>((resolve) => {
       let text = '';
-      import('node:net').then(({ connect: plain }) => {
-        const socket = plain(door.door.mtls?.port as number, '127.0.0.1', () => socket.write('GET / HTTP/1.1\r\n\r\n'));
-        socket.setEncoding('utf8').on('data', (chunk: string) => {
-          text += chunk;
-        });
-        socket.on('close', () => resolve(text)).on('error', () => {});
+      const socket = plain(door.door.mtls?.port as number, '127.0.0.1', () => socket.write('GET / HTTP/1.1\r\n\r\n'));
+      socket.setEncoding('utf8').on('data', (chunk: string) => {
+        text += chunk;
       });
+      socket.on('close', () => resolve(text)).on('error', () => {});
     });
     expect(received).not.toContain('HTTP/1.1');
+  });
+
+  it('a handshake that is never begun, or never ends, holds no connection for longer than a head may take', async () => {
+    const tls = { key: pem(server.privateKey), cert: server.certificate.toString() };
+    const hasty = await openDoor({ limits: { headersTimeoutMs: 50 }, mtls: { host: '127.0.0.1', port: 0, tls } });
+    try {
+      for (const hello of [Buffer.alloc(0), Buffer.from([22])]) {
+        const socket = plain(hasty.door.mtls?.port as number, '127.0.0.1');
+        socket.on('error', () => {});
+        if (hello.length > 0) socket.write(hello);
+        await new Promise((resolve) => socket.once('close', resolve));
+      }
+    } finally {
+      await hasty.close();
+    }
   });
 
   it('takes a renewed certificate for new connections', async () => {

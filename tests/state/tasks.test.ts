@@ -278,6 +278,32 @@ describe.each(STORE_NAMES)('tasks on %s', (name) => {
     expect(other.state).toBe('active');
   });
 
+  it('a thousand kept ends are all there is room for, until the first of them is over', async () => {
+    const keep = async (ref: string) =>
+      (
+        await world.ledger.keepEnd({
+          opener: OPENER,
+          ref,
+          state: 'failed',
+          reason: '',
+          nowMs: world.clock.now(),
+          audit: world.audit('task.ended'),
+        })
+      ).outcome;
+    expect(await keep('first')).toBe('kept');
+    world.clock.pass(1_000);
+    const rest = await Promise.all(Array.from({ length: 999 }, (_, at) => keep(`r${at}`)));
+    expect(new Set(rest)).toEqual(new Set(['kept']));
+    for (const ref of ['more', 'still more']) expect(await keep(ref)).toBe('full');
+    expect(await keep('r7')).toBe('kept');
+    world.clock.pass(16 * 60_000 - 1_001);
+    expect(await keep('more')).toBe('full');
+    world.clock.pass(1);
+    expect([await keep('more'), await keep('still more')]).toEqual(['kept', 'full']);
+    world.clock.pass(1_000);
+    expect(await keep('still more')).toBe('kept');
+  });
+
   it('a kept end is forgotten after 16 minutes', async () => {
     const { nowMs } = world.clock;
     await world.ledger.keepEnd({

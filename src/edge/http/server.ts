@@ -150,7 +150,7 @@ function makeServer(
     noDelay: true,
   };
   const server: Server = tls
-    ? createTlsServer({ ...httpOptions, ...tls }, onRequest)
+    ? createTlsServer({ ...httpOptions, ...tls, handshakeTimeout: limits.headersTimeoutMs }, onRequest)
     : createServer(httpOptions, onRequest);
   // One more than we take: Node silently drops what is above its own limit, and ours answers.
   server.maxHeadersCount = HEADER_LIMITS.countMax + 1;

@@ -101,6 +101,13 @@ describe('a request that is repeated', () => {
     expect(await again('k')).not.toHaveProperty('replaces');
   });
 
+  it('for the same task by another of its names is the same request', async () => {
+    const opened = await world.openTask({ ref: 'order-42' });
+    const first = await again('k', { of: opened.id });
+    expect(await again('k', { of: 'ref:order-42' })).toMatchObject({ replaces: first.leaseId });
+    await expect(again('k', { of: 'ref:order-43' })).rejects.toMatchObject({ code: 'not_found' });
+  });
+
   it('for another task is another request: the first credential lives on', async () => {
     const first = await again('k');
     const second = await world.openTask();

@@ -1,10 +1,11 @@
 import { authenticate } from '../../../src/broker/authenticate.js';
-import type { Evidence } from '../../../src/broker/caller.js';
+import type { Caller, Evidence } from '../../../src/broker/caller.js';
+import { getTask } from '../../../src/broker/look-up.js';
 import { mint } from '../../../src/broker/mint.js';
 import { BrokerError } from '../../../src/core/errors.js';
 import { svid } from '../../fakes/identity.js';
-import { REFUNDS } from '../../fakes/policy.js';
-import { openVerbWorld, type VerbWorld } from './world.js';
+import { EMAILS, REFUNDS } from '../../fakes/policy.js';
+import { agentOf, openVerbWorld, type VerbWorld } from './world.js';
 
 const WRITTEN = 10;
 
@@ -131,5 +132,31 @@ describe('whoever nobody knows', () => {
     for (let at = 0; at < 30; at++) errors.push((await stranger()) as BrokerError);
     expect(new Set(errors.map(({ code }) => code))).toEqual(new Set(['denied']));
     expect(records('request.refused')).toHaveLength(WRITTEN);
+  });
+});
+
+describe('whoever is known', () => {
+  it('is written down at each refusal, and when there is no end to them a hundred a second, and the number of the others', async () => {
+    const world = await openVerbWorld();
+    const as = (name: string) => agentOf(world, { name });
+    const records = (type: string) => world.line.state.audit.filter((one) => one.type === type);
+    const refused = async (caller: Caller) =>
+      getTask(world, caller, 'ref:nowhere').then(
+        () => undefined,
+        (error: BrokerError) => [error.code, error.detail.decisionId !== undefined],
+      );
+    const answers = [];
+    for (let at = 0; at < 150; at++) answers.push(await refused(as(REFUNDS)));
+    expect(answers.slice(0, 100)).toEqual(Array(100).fill(['not_found', true]));
+    expect(answers.slice(100)).toEqual(Array(50).fill(['not_found', false]));
+    expect(await refused(as(EMAILS))).toEqual(['not_found', true]);
+    expect(records('request.refused')).toHaveLength(101);
+    const from = new Date(world.clock.now()).toISOString();
+
+    world.clock.advance(1_000);
+    expect(await refused(as(REFUNDS))).toEqual(['not_found', true]);
+    expect(records('audit.dropped').map(({ actor, detail }) => [actor.workload, detail])).toEqual([
+      [REFUNDS, { refusals: 50, from }],
+    ]);
   });
 });
