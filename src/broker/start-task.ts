@@ -7,7 +7,6 @@ import { nameOf } from '../core/identity.js';
 import { newId } from '../core/ids.js';
 import { paramProblems } from '../core/params.js';
 import { isWithin } from '../core/scope.js';
-import { selects } from '../core/selector.js';
 import { parseSpiffeId } from '../core/spiffe-id.js';
 import {
   isTerminal,
@@ -18,10 +17,11 @@ import {
   type TaskScope,
 } from '../core/task.js';
 import { shortest } from '../core/time.js';
-import { undeclaredKeysIn } from '../core/undeclared.js';
 import type { Reading } from '../state/stores.js';
 import type { Caller } from './caller.js';
 import { mustBeWellFormed } from './context-problem.js';
+import { lockForbidding } from './locked.js';
+import { openingWarnings } from './opening-warnings.js';
 import type { Parts } from './parts.js';
 import { reachTask } from './permitted.js';
 import { principalEntity, taskView } from './questions.js';
@@ -52,7 +52,7 @@ const READS_MAX = 3;
 
 /**
  * Opens a task: who → under which parent → is it well-formed and within its type and parent → may they → write. Repeating it with the same
- * `ref` brings the task that is there, whatever its state; asking for another one by it is a conflict. `warnings`: what was said that no policy sees.
+ * `ref` brings the task that is there, whatever its state; asking for another one by it is a conflict. `warnings`: what they should hear now.
  */
 export async function startTask(
   parts: Parts,
@@ -118,7 +118,8 @@ export async function startTask(
       });
       if ('task' in outcome) {
         if (outcome.outcome === 'exists') mustBeSameCharter(outcome.task, charter, request.scope);
-        const warnings = undeclaredKeysIn(policy.bundle, request.context);
+        const told = { ...outcome.task, context: request.context };
+        const warnings = openingWarnings(policy.bundle, told, reading, nowMs);
         return { task: outcome.task, created: outcome.outcome === 'opened', warnings };
       }
       if (outcome.outcome !== 'stale') throw refusedCommit(outcome);
@@ -280,28 +281,15 @@ function checkLocks(reading: Reading, caller: Caller, nowMs: number): void {
   const { principal } = caller;
   const declaration =
     principal.kind === 'agent' || principal.kind === 'orchestrator' ? principal.declaration : undefined;
-  const lock = reading.locks.find(
-    (one) =>
-      (one.expiresAtMs === undefined || one.expiresAtMs > nowMs) &&
-      selects(one.selector, {
-        id: '',
-        kind: 'token',
-        path: reading.tasks.map((task) => task.id),
-        agent: caller.name,
-        actors: [],
-        opener: caller.name,
-        ...(declaration && { owner: declaration.owner, team: declaration.team, environment: declaration.environment }),
-        identityKeyId: principal.identity.keyId,
-        tools: [],
-        position: reading.position,
-        generations: [],
-        bundle: reading.bundle,
-        binding: 'none',
-        state: 'active',
-        createdAtMs: nowMs,
-        expiresAtMs: nowMs,
-      }),
-  );
+  const lock = lockForbidding(reading.locks, nowMs, {
+    path: reading.tasks.map((task) => task.id),
+    agent: caller.name,
+    opener: caller.name,
+    ...(declaration && { owner: declaration.owner, team: declaration.team, environment: declaration.environment }),
+    identityKeyId: principal.identity.keyId,
+    position: reading.position,
+    bundle: reading.bundle,
+  });
   if (lock)
     throw new BrokerError('denied', 'A lock forbids new grants here.', {
       reason: `lock ${lock.id}`,

@@ -65,6 +65,25 @@ describe('POST /v1/tasks', () => {
     expect([declared.status, declared.body.warnings]).toEqual([201, undefined]);
   });
 
+  it('201: an agent that a lock keeps from getting anything is told with the lock, as long as it holds', async () => {
+    const stop = (selector: object) =>
+      world.send('operator', 'POST', '/v1/locks', { json: { selector, reason: 'stolen', expires_in: 60 } });
+    const { id } = (await stop({ agent: REFUNDS })).body.lock;
+    await stop({ agent: REFUNDS, tool: 'orders.refund' });
+    const { status, body } = await post('/v1/tasks', { ...TASK, agents: [EMAILS, REFUNDS] });
+    expect([status, body.warnings]).toEqual([
+      201,
+      [`Lock ${id} forbids to give anything to ${REFUNDS} for it: stolen`],
+    ]);
+    await world.parts.clock.advance(61_000);
+    expect((await post('/v1/tasks', TASK)).body.warnings).toBeUndefined();
+  });
+
+  it('201: that no agent is named is told: nobody can join', async () => {
+    const { status, body } = await post('/v1/tasks', { ...TASK, agents: [] });
+    expect([status, body.warnings]).toEqual([201, ['No agent is named in agents: nobody can join this task.']]);
+  });
+
   it('200: the same ref again is the same task', async () => {
     const first = await post('/v1/tasks', { ...TASK, ref: 'again' });
     const second = await post('/v1/tasks', { ...TASK, ref: 'again' });

@@ -59,7 +59,11 @@ const ref = z
   .regex(/^[\x21-\x7e]{1,200}$/, 'must be 1 to 200 visible characters')
   .meta({ description: 'Your own id for it, unique among yours' });
 const warnings = texts.optional().meta({ description: 'Context keys that no task type declares: no policy sees them' });
-const openedShape = taskShape.extend({ warnings });
+const openedShape = taskShape.extend({
+  warnings: texts.optional().meta({
+    description: 'Context keys that no policy sees, agents that a lock keeps from getting anything, no agent at all',
+  }),
+});
 const openingBody = z.strictObject({ ...opening, ref: ref.optional() });
 
 function startRequestOf(body: z.output<typeof openingBody>) {
