@@ -2,6 +2,7 @@ import Table from 'cli-table3';
 import { MayflyError } from '../../client/mayfly-error.js';
 import { suggestion } from '../../core/did-you-mean.js';
 import { BrokerError, ERRORS } from '../../core/errors.js';
+import { OutputLost } from './closed-output.js';
 
 export interface OutputFlags {
   /** Default: a table. */
@@ -114,6 +115,10 @@ export function report(error: unknown): number {
   if (error instanceof UsageError) {
     say(`Error: ${error.message}`);
     return 1;
+  }
+  if (error instanceof OutputLost) {
+    if (!error.isReaderGone) say(`Error: ${error.message}`);
+    return error.exitCode;
   }
   if (error instanceof NotTaken) {
     say(`${error.exitCode === 3 ? 'Refused' : 'Nothing was checked'}: ${printable(error.message)}`);

@@ -7,6 +7,7 @@ import { encryptCommand } from './encrypt-secret.js';
 import { secondsOf } from './option-values.js';
 import { checkField, type OutputFlags, type Row, say, show, UsageError } from './output.js';
 import { inPages, type PageFlags, pageOf, showPage } from './page.js';
+import { printOrGiveBack } from './print-or-give-back.js';
 import { sayShorterSecret } from './shorter.js';
 
 type Flags = OutputFlags & { as?: string };
@@ -50,16 +51,6 @@ export async function explained(mayfly: Mayfly, name: string, error: unknown): P
   throw error;
 }
 
-/** What was issued and cannot be printed is nobody's. */
-async function giveBack(mayfly: Mayfly, lease: string): Promise<void> {
-  try {
-    await mayfly.leases.revoke(lease);
-    say('The credential was given back: it could not be printed.');
-  } catch {
-    say(`The credential could not be printed, nor given back. Give it back with: mayfly lease revoke ${lease}`);
-  }
-}
-
 /** `mayfly secret get|ls|encrypt` */
 export function secretCommand(): Command {
   const secret = new Command('secret').description('secrets for a task');
@@ -84,12 +75,9 @@ export function secretCommand(): Command {
         .catch((error: unknown) => explained(mayfly, name, error));
       const answeredAtMs = Date.now();
       for (const warning of reply.warnings ?? []) say(`Warning: ${warning}`);
-      try {
-        show(reply as unknown as Row, flags);
-      } catch (error) {
-        await giveBack(mayfly, reply.lease_id);
-        throw error;
-      }
+      await printOrGiveBack(mayfly, { what: 'credential', lease: reply.lease_id }, () =>
+        show(reply as unknown as Row, flags),
+      );
       await sayShorterSecret(mayfly, reply, { ttl, askedAtMs, answeredAtMs });
     });
   inPages(

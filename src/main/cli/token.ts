@@ -5,6 +5,7 @@ import { TokenRefusal, type TokenRefusalReason } from '../../client/token-refusa
 import { createVerifier } from '../../client/verifier.js';
 import { collect, connect } from './connection.js';
 import { checkField, NotTaken, type OutputFlags, type Row, show, UsageError } from './output.js';
+import { printOrGiveBack } from './print-or-give-back.js';
 import { verdictOn } from './verdict.js';
 
 interface TokenFlags extends OutputFlags {
@@ -45,7 +46,9 @@ export function tokenCommand(): Command {
         ...(flags.tool && { tools: flags.tool }),
         ...(flags.binding === 'dpop' && { binding: 'dpop' as const }),
       });
-      show({ access_token: token.accessToken.expose(), ...token.reply }, flags);
+      await printOrGiveBack(mayfly, { what: 'token', lease: token.reply.lease_id }, () =>
+        show({ access_token: token.accessToken.expose(), ...token.reply }, flags),
+      );
     });
 }
 

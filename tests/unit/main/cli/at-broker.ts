@@ -40,7 +40,7 @@ export class AtBroker {
       const asked = {
         method: request.method ?? '',
         url: new URL(request.url ?? '/', 'http://broker'),
-        body: text === '' ? {} : JSON.parse(text),
+        body: text.startsWith('{') ? JSON.parse(text) : Object.fromEntries(new URLSearchParams(text)),
       };
       at.asked.push(asked);
       const { status = 200, headers, body } = at.answer(asked);
@@ -86,8 +86,10 @@ export class AtBroker {
 export async function mayfly(...args: string[]): Promise<Ran> {
   const said = { stdout: '', stderr: '' };
   const spies = (['stdout', 'stderr'] as const).map((name) =>
-    jest.spyOn(process[name], 'write').mockImplementation((chunk) => {
+    jest.spyOn(process[name], 'write').mockImplementation((chunk, ...more: unknown[]) => {
       said[name] += String(chunk);
+      const written = more.at(-1);
+      if (typeof written === 'function') written();
       return true;
     }),
   );
