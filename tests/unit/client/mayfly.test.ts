@@ -84,14 +84,14 @@ describe('a call', () => {
       first = false;
       return 'hang';
     });
-    await client({ timeoutMs: 100 }).tasks.start({ purpose: 'x' });
+    await client({ timeoutMs: 700 }).tasks.start({ purpose: 'x' });
     const keys = issuer.seen.map(({ headers }) => headers['idempotency-key']);
     expect(keys).toEqual([expect.stringMatching(/^[0-9a-f-]{36}$/), keys[0]]);
   });
 
   it('that is not safe to repeat is not repeated', async () => {
     issuer.on('POST /v1/tasks/tsk_a_1/suspend', () => 'hang');
-    const error = await thrownBy(client({ timeoutMs: 50 }).tasks.suspend('tsk_a_1'));
+    const error = await thrownBy(client({ timeoutMs: 700 }).tasks.suspend('tsk_a_1'));
     expect(error).toBeInstanceOf(Unavailable);
     expect(error).toMatchObject({ status: 0, exitCode: 2 });
     expect(issuer.seen).toHaveLength(1);
