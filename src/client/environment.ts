@@ -1,13 +1,12 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { isKeyOf } from '../core/certificate-key.js';
+import { developmentBroker } from './development-broker.js';
 import { type BearerIdentity, type CertificateIdentity, NO_IDENTITY } from './identity.js';
 import { InvalidRequest } from './mayfly-error.js';
 import { jwtFile, namedFile, pemFile } from './named-file.js';
 
 const ROTATION_MS_MAX = 5_000;
 
-/** What the environment says about the broker and about who we are (see `Mayfly.fromEnv`). */
+/** What the environment says about the broker and about who we are (see `Mayfly.fromEnv`). An empty variable says nothing. */
 export function environmentOptions(environment: NodeJS.ProcessEnv): {
   url: string;
   issuer?: string;
@@ -16,11 +15,11 @@ export function environmentOptions(environment: NodeJS.ProcessEnv): {
 } {
   const svidFile = environment['MAYFLY_JWT_SVID_FILE'];
   const caFile = environment['MAYFLY_CA_FILE'];
-  const issuer = environment['MAYFLY_ISSUER'];
+  const issuer = environment['MAYFLY_ISSUER'] || undefined;
   const certificate = certificateOf(environment);
   const identity: BearerIdentity | CertificateIdentity | undefined =
     certificate ?? (svidFile ? { bearer: async () => jwtFile('MAYFLY_JWT_SVID_FILE', svidFile) } : undefined);
-  const url = environment['MAYFLY_ADDR'] ?? developmentAddress(environment['MAYFLY_DATA'] ?? '.data');
+  const url = environment['MAYFLY_ADDR'] || developmentAddress(environment['MAYFLY_DATA'] || '.data');
   if (certificate) checkCertificateAddress(url);
   return {
     url,
@@ -117,12 +116,8 @@ export function checkCertificateAddress(url: string): void {
 
 /** Where `mayfly dev` is up, as it wrote it down. */
 function developmentAddress(dataDir: string): string {
-  try {
-    const { url } = JSON.parse(readFileSync(join(dataDir, 'runtime.json'), 'utf8')) as { url?: unknown };
-    if (typeof url === 'string') return url;
-  } catch {
-    // Said below: there is none, or it is not readable.
-  }
+  const broker = developmentBroker(dataDir);
+  if (broker) return broker.url;
   throw misconfigured(`No broker: set MAYFLY_ADDR, or run mayfly dev (looked into ${dataDir}/runtime.json).`);
 }
 

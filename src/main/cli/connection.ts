@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { type DevelopmentBroker, developmentBroker } from '../../client/development-broker.js';
 import { certificateOf, checkCertificateAddress } from '../../client/environment.js';
 import { type CertificateIdentity, type ClientIdentity, Mayfly } from '../../client/mayfly.js';
 import { jwtFile, namedFile } from '../../client/named-file.js';
@@ -18,45 +18,41 @@ export interface Connection {
 }
 
 export function dataDir(): string {
-  return process.env['MAYFLY_DATA'] ?? '.data';
+  return process.env['MAYFLY_DATA'] || '.data';
 }
 
 /** The development broker that runs on this data folder; undefined when none does. */
-export function devRuntime(): { url: string; mtls_url: string; issuer: string; pid: number } | undefined {
-  try {
-    return JSON.parse(readFileSync(join(dataDir(), 'runtime.json'), 'utf8'));
-  } catch {
-    return undefined;
-  }
+export function devRuntime(): DevelopmentBroker | undefined {
+  return developmentBroker(dataDir());
 }
 
 /**
  * The development broker as the development operator (or `--as`), unless the environment names another broker and an identity:
- * `MAYFLY_ADDR`, with `MAYFLY_JWT_SVID_FILE`, `MAYFLY_CERT_FILE` and `MAYFLY_KEY_FILE`, or `MAYFLY_PERSON_TOKEN_FILE`.
+ * `MAYFLY_ADDR`, with `MAYFLY_JWT_SVID_FILE`, `MAYFLY_CERT_FILE` and `MAYFLY_KEY_FILE`, or `MAYFLY_PERSON_TOKEN_FILE`. An empty variable is as good as none.
  */
 export async function connect(flags: ConnectionFlags): Promise<Connection> {
-  const runtime = devRuntime();
-  const url = process.env['MAYFLY_ADDR'] ?? runtime?.url;
+  const { MAYFLY_ADDR: address, MAYFLY_ISSUER: namedIssuer, MAYFLY_CA_FILE: ca } = process.env;
+  const runtime = address ? undefined : devRuntime();
+  const url = address || runtime?.url;
   if (url === undefined) {
     throw new UsageError(
       `No broker found: start one with npm start, or set MAYFLY_ADDR (looked for ${join(dataDir(), 'runtime.json')}).`,
     );
   }
-  checkAddress(process.env['MAYFLY_ADDR']);
-  const issuer = process.env['MAYFLY_ISSUER'] ?? (process.env['MAYFLY_ADDR'] ? url : runtime?.issuer) ?? url;
+  if (address) checkAddress(address);
+  const issuer = namedIssuer || (runtime?.issuer ?? url);
   checkOneIdentity(flags.as);
   const identity = fileIdentity(url) ?? (await developmentIdentity(flags.as ?? 'operator-1'));
-  const ca = process.env['MAYFLY_CA_FILE'];
   return {
-    mayfly: new Mayfly({ url, issuer, identity, ...(ca !== undefined && { ca: namedFile('MAYFLY_CA_FILE', ca) }) }),
+    mayfly: new Mayfly({ url, issuer, identity, ...(ca && { ca: namedFile('MAYFLY_CA_FILE', ca) }) }),
     url,
     issuer,
     identity,
   };
 }
 
-function checkAddress(address: string | undefined): void {
-  if (address === undefined || (/^https?:\/\//.test(address) && URL.canParse(address))) return;
+function checkAddress(address: string): void {
+  if (/^https?:\/\//.test(address) && URL.canParse(address)) return;
   throw new UsageError(
     `MAYFLY_ADDR: ${address} is not an address such as http://127.0.0.1:7117 or https://mayfly.example.`,
   );

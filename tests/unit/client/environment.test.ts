@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { jest } from '@jest/globals';
@@ -68,13 +68,41 @@ it('without an address it is the development broker that is up', () => {
   expect(environmentOptions({ MAYFLY_DATA: dir }).url).toBe('http://127.0.0.1:7117');
 });
 
-it.each(['', '{}', '{"url":5}', 'null'])(
-  'with a runtime file of %j there is no broker, and it says what to do',
-  (text) => {
-    file('runtime.json', text);
-    expect(() => environmentOptions({ MAYFLY_DATA: dir })).toThrow(/MAYFLY_ADDR/);
-  },
-);
+it('without an address and a development broker it says where it looked, and what to do', () => {
+  expect(() => environmentOptions({ MAYFLY_DATA: dir })).toThrow(
+    `No broker: set MAYFLY_ADDR, or run mayfly dev (looked into ${dir}/runtime.json).`,
+  );
+});
+
+it.each([
+  ['', 'no JSON'],
+  ['{"url":"htt', 'no JSON'],
+  ['{}', 'it holds no url'],
+  ['{"url":5}', 'it holds no url'],
+  ['null', 'it holds no url'],
+])('a runtime file of %j is named as damaged, with what to do', (text, why) => {
+  const path = file('runtime.json', text);
+  expect(() => environmentOptions({ MAYFLY_DATA: dir })).toThrow(
+    expect.objectContaining({
+      message: `No broker: ${path} is damaged (${why}).`,
+      hint: expect.stringMatching(/npm start.*MAYFLY_ADDR/),
+    }),
+  );
+});
+
+it('a runtime file that cannot be read is named with the reason', () => {
+  mkdirSync(join(dir, 'runtime.json'));
+  expect(() => environmentOptions({ MAYFLY_DATA: dir })).toThrow(
+    `${join(dir, 'runtime.json')} cannot be read (EISDIR)`,
+  );
+});
+
+it('an empty variable says nothing', () => {
+  file('runtime.json', '{"url":"http://127.0.0.1:7117","pid":1}');
+  const names = ['ADDR', 'ISSUER', 'CA_FILE', 'JWT_SVID_FILE', 'CERT_FILE', 'KEY_FILE'];
+  const empty = Object.fromEntries(names.map((name) => [`MAYFLY_${name}`, '']));
+  expect(environmentOptions({ ...empty, MAYFLY_DATA: dir })).toEqual({ url: 'http://127.0.0.1:7117' });
+});
 
 it('a JWT-SVID is read from its file each time, without the line end', async () => {
   const path = file('svid', 'an.svid.one\n');

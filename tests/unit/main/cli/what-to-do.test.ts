@@ -1,4 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto';
+import { dirname } from 'node:path';
 import { readBundle } from '../../../../src/main/read-bundle.js';
 import { AtBroker } from './at-broker.js';
 
@@ -37,6 +38,24 @@ describe('the command line says what to do', () => {
       const { code, err } = await at.mayfly('task', 'ls');
       expect([code, err]).toEqual([1, expect.stringMatching(/MAYFLY_ADDR: .*http:\/\/127\.0\.0\.1:7117/)]);
       expect(err).toContain(address);
+    },
+  );
+
+  it('a damaged file of the development broker is named, and asked for only where no address is set', async () => {
+    const path = at.file('runtime.json', '{"url":');
+    process.env['MAYFLY_DATA'] = dirname(path);
+    expect((await at.mayfly('lease', 'ls')).code).toBe(0);
+    process.env['MAYFLY_ADDR'] = '';
+    const { code, err } = await at.mayfly('lease', 'ls');
+    expect([code, err]).toEqual([1, expect.stringContaining(`No broker: ${path} is damaged (no JSON).`)]);
+    expect(err).toContain('start that one anew (npm start), which writes it again, or set MAYFLY_ADDR');
+  });
+
+  it.each(['MAYFLY_CA_FILE', 'MAYFLY_ISSUER', 'MAYFLY_PERSON_TOKEN_FILE', 'MAYFLY_CERT_FILE', 'MAYFLY_KEY_FILE'])(
+    '%s that is empty says nothing',
+    async (variable) => {
+      process.env[variable] = '';
+      expect(await at.mayfly('lease', 'ls')).toMatchObject({ code: 0, err: '' });
     },
   );
 
