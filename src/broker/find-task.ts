@@ -5,6 +5,7 @@ import { parseScope } from '../core/scope.js';
 import { refIn } from '../core/task.js';
 import { currentBundle } from './authenticate.js';
 import type { Caller } from './caller.js';
+import { otherThing } from './named.js';
 import type { Parts } from './parts.js';
 import { notFound } from './refusal.js';
 
@@ -21,7 +22,7 @@ export async function findTaskId(
 ): Promise<string> {
   if (isId('tsk', name)) return name;
   const ref = refIn(name);
-  if (ref === undefined) throw notFound('task', 'neither an id nor a ref');
+  if (ref === undefined) throw notFound('task', 'neither an id nor a ref', otherThing('tsk', name));
   const own = await parts.views.taskIdByRef(caller.name, ref);
   if (own) return own;
   // What another orchestrator calls the same is none of this one's business.

@@ -9,12 +9,13 @@ import type { AuditFilter, LockRecord, Page, RevocationRecord } from '../state/s
 import { currentBundle } from './authenticate.js';
 import type { Caller } from './caller.js';
 import { findTaskId } from './find-task.js';
-import { mustBeId, mustBeName } from './named.js';
+import { mustBeId, mustBeName, notExplained } from './named.js';
 import { isOwnToken, readOwnToken } from './own-token.js';
 import { paged } from './paged.js';
 import type { Parts } from './parts.js';
 import { mayOperate, mustOperate, reachTask, standingOf } from './permitted.js';
 import { reachLease } from './reach-lease.js';
+import { getRevocation } from './receipt.js';
 import { notFound, recordingRefusals } from './refusal.js';
 import { spokenFor } from './spoken-for.js';
 
@@ -144,11 +145,12 @@ export interface Explanation {
   task?: TaskRecord;
   lease?: LeaseView;
   lock?: LockRecord;
+  revocation?: RevocationRecord;
   /** In words, most telling first. */
   because: string[];
 }
 
-/** Explains a decision id, a lease, a task, a lock or a token, to those who may know: auditors, operators, and whom the record is about. */
+/** Explains a decision id, a lease, a task, a lock, a revocation or a token, to those who may know: auditors, operators, and whom the record is about. */
 export async function why(parts: Parts, caller: Caller, subject: string): Promise<Explanation> {
   return recordingRefusals(parts, caller, { action: 'why' }, async () => {
     if (isId('dec', subject)) return whyRecord(parts, caller, subject);
@@ -159,7 +161,12 @@ export async function why(parts: Parts, caller: Caller, subject: string): Promis
       const task = await getTask(parts, caller, subject);
       return { task, because: [taskWords(task)] };
     }
-    throw notFound('record', 'neither a decision, a lease, a task, a lock nor a token');
+    if (isId('rev', subject)) return whyRevocation(parts, caller, subject);
+    throw notFound(
+      'record',
+      'neither a decision, a lease, a task, a lock, a revocation nor a token',
+      notExplained(subject),
+    );
   });
 }
 
@@ -207,6 +214,23 @@ async function whyLock(parts: Parts, caller: Caller, id: string): Promise<Explan
     because.push(`${lock.liftRequestedBy} asked to lift it at ${timeWords(lock.liftRequestedAtMs)}`);
   }
   return { lock, because };
+}
+
+/** For operators, as with locks. */
+async function whyRevocation(parts: Parts, caller: Caller, id: string): Promise<Explanation> {
+  const { revocation, readers } = await getRevocation(parts, caller, id);
+  const { by, createdAtMs, reason, selector, lockId, found, done } = revocation;
+  const what = Object.entries(selector).map(([member, value]) => `${member}=${value}`);
+  const because = [
+    `${by} revoked ${what.join(' and ')} at ${timeWords(createdAtMs)}: ${reason}`,
+    'every token of it that is older was dead at once',
+  ];
+  if (lockId !== undefined) because.push(`it came with lock ${lockId}, which forbids new grants as long as it holds`);
+  const counted = found && `${found.leases} tokens and ${found.credentials} credentials`;
+  if (counted) because.push(done ? `it hit ${counted}` : `it hit ${counted} so far; they are still being counted`);
+  const silent = readers.filter(({ acknowledged }) => !acknowledged).map(({ name }) => name);
+  if (silent.length > 0) because.push(`not acknowledged by ${silent.join(', ')}`);
+  return { revocation, because };
 }
 
 /** The record of the grant, when it is still among the latest. */

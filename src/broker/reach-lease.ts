@@ -2,6 +2,7 @@ import { asRecorded } from '../core/as-recorded.js';
 import { isId } from '../core/ids.js';
 import type { LeaseWithAbove } from '../state/stores.js';
 import type { Caller } from './caller.js';
+import { otherThing } from './named.js';
 import type { Parts } from './parts.js';
 import { mayOperate, standingOf } from './permitted.js';
 import { notFound } from './refusal.js';
@@ -19,7 +20,9 @@ export async function reachLease(
   const found = isId('lse', id) ? await parts.views.leaseWithAbove(id) : undefined;
   const operator = mayOperate(parts, caller, 'view');
   const standing = found && standingTo(caller, found, operator);
-  if (!found || !standing) throw notFound('lease', `${caller.name} asked for ${asRecorded('lse', id)}`);
+  if (!found || !standing) {
+    throw notFound('lease', `${caller.name} asked for ${asRecorded('lse', id)}`, otherThing('lse', id));
+  }
   return { ...found, standing };
 }
 

@@ -108,8 +108,12 @@ export function detailOf(error: BrokerError, more?: AuditRecord['detail']): Pick
 export function notFound(
   what: 'task' | 'lease' | 'revocation' | 'lock' | 'record' | 'key' | 'secret' | 'backend',
   reason?: string,
+  hint?: string,
 ): BrokerError {
-  return new BrokerError('not_found', `There is no such ${what}, or it is not yours.`, reason ? { reason } : {});
+  return new BrokerError('not_found', `There is no such ${what}, or it is not yours.`, {
+    ...(reason && { reason }),
+    ...(hint && { hint }),
+  });
 }
 
 /** Policy's no, in the caller's words; the nearest miss is the hint. */

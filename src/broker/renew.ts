@@ -100,7 +100,10 @@ async function decide(parts: Parts, caller: Caller, id: string, incrementMs: num
   const found = await reachLease(parts, caller, id);
   const { lease, standing } = found;
   const declaration = declarationOf(caller.principal);
-  if (standing !== 'holder' || !declaration) throw notFound('lease', `${caller.name} does not hold ${id}`);
+  if (standing !== 'holder') {
+    throw new BrokerError('denied', 'Only its holder renews a lease.', { hint: `${lease.agent} holds it.` });
+  }
+  if (!declaration) throw notFound('lease', `${caller.name} does not hold ${id}`);
   const backend = lease.kind === 'credential' ? parts.backends.get(lease.backend ?? '') : undefined;
   if (!lease.renewable || !backend) throw cannotBeRenewed();
   renewable(backend);

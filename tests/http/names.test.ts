@@ -57,3 +57,40 @@ describe('a name that can be nobody’s', () => {
     expect((await world.send('operator', 'GET', path)).status).toBe(200);
   });
 });
+
+describe('an id of another thing, or of none', () => {
+  it('404: is told as what it is, where a task or a lease is asked for', async () => {
+    const task = await world.send('operator', 'GET', `/v1/tasks/${world.lease}`);
+    const lease = await world.send('operator', 'POST', `/v1/leases/${world.task}/revoke`, { json: {} });
+    expect([task.status, task.body.hint]).toEqual([404, 'That is the id of a lease: use mayfly lease.']);
+    expect([lease.status, lease.body.hint]).toEqual([404, 'That is the id of a task: use mayfly task.']);
+  });
+
+  const why = (about: string) => world.send('operator', 'POST', '/v1/why', { json: { about } });
+
+  it.each([
+    ['foo', /^What can be explained is dec_…, lse_…, tsk_…, ref:…, lck_…, rev_… or a token/],
+    ['lse_a_01h455vb4', /^That is not a whole id of a lease\. What can be explained/],
+    ['req_a_01h455vb4pex5vsknk084sn02q', /^That is the id of a request\. .*decision_id/],
+  ])('404: %s cannot be explained, and what can be is told', async (about, hint) => {
+    const { status, body } = await why(about);
+    expect([status, body.hint]).toEqual([404, expect.stringMatching(hint)]);
+  });
+
+  it('200: a revocation is explained: who, what, why, and what it hit; to nobody who may not look', async () => {
+    const { status, body } = await why(world.revocation);
+    expect([status, body.revocation.id]).toEqual([200, world.revocation]);
+    expect(body.because[0]).toMatch(/^https:\/\/people\.example#alice revoked .+=.+ at 2027-.+: .+/);
+    expect((await world.send('agent', 'POST', '/v1/why', { json: { about: world.revocation } })).status).toBe(404);
+  });
+
+  it('403: a lease is renewed by its holder only, which is told to those who may see it; 404 to others', async () => {
+    const renew = (who: 'operator' | 'orchestrator' | 'other') =>
+      world.send(who, 'POST', `/v1/leases/${world.credential}/renew`, { json: {} });
+    for (const who of ['operator', 'orchestrator'] as const) {
+      const { status, body } = await renew(who);
+      expect([status, body.detail]).toEqual([403, 'Only its holder renews a lease.']);
+    }
+    expect((await renew('other')).status).toBe(404);
+  });
+});

@@ -15,7 +15,7 @@ interface ListFlags extends PageFlags {
   all?: boolean;
 }
 
-const COLUMNS = ['id', 'agent', 'resource', 'tools', 'secret', 'state', 'expires_at'];
+const COLUMNS = ['id', 'task', 'agent', 'resource', 'tools', 'secret', 'state', 'expires_at'];
 const STUCK_COLUMNS = [
   'id',
   'secret',

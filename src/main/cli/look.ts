@@ -100,15 +100,15 @@ export function auditCommand(): Command {
 /** `mayfly why ID|TOKEN|TASK` */
 export function whyCommand(): Command {
   return new Command('why')
-    .description('why something is as it is: a decision, a lease, a task, a lock or a token')
-    .argument('<about>', 'dec_…, lse_…, tsk_…, ref:…, lck_… or a token')
+    .description('why something is as it is: a decision, a lease, a task, a lock, a revocation or a token')
+    .argument('<about>', 'dec_…, lse_…, tsk_…, ref:…, lck_…, rev_… or a token')
     .action((about: string, _: unknown, command: Command) =>
       asked(command, async (mayfly, flags) => {
         const explanation = await mayfly.why(about);
         if (flags.output !== 'json' && flags.field === undefined) {
           for (const line of (explanation['because'] as string[] | undefined) ?? []) process.stdout.write(`${line}\n`);
-          const { record, lease, task, lock } = explanation;
-          const shown = (record ?? lease ?? task ?? lock) as Row | undefined;
+          const { record, lease, task, lock, revocation } = explanation;
+          const shown = (record ?? lease ?? task ?? lock ?? revocation) as Row | undefined;
           if (shown) show(shown, flags);
         } else show(explanation, flags);
       }),

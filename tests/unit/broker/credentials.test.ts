@@ -53,8 +53,8 @@ describe('renew', () => {
   });
 
   it.each([
-    ['somebody else', async () => {}, other, 'not_found'],
-    ['an operator', async () => {}, () => OPERATOR, 'not_found'],
+    ['somebody else who may see it', async () => {}, other, 'denied'],
+    ['an operator', async () => {}, () => OPERATOR, 'denied'],
     [
       'policy that changed its mind',
       async () => {

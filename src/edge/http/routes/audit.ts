@@ -4,7 +4,7 @@ import { AUDIT_TYPES, type AuditRecord, type AuditType } from '../../../core/aud
 import { defineRoute, json, type Route } from '../route.js';
 import { defined, instant } from '../wire.js';
 import { leaseOnWire, leaseShape } from './lease-shape.js';
-import { lockOnWire, lockShape } from './revocation-shape.js';
+import { lockOnWire, lockShape, revocationOnWire, revocationShape } from './revocation-shape.js';
 import { anyRecord, idParams, moment, name, pageOf, pageOnWire, pageQuery, text, texts } from './shapes.js';
 import { taskOnWire, taskShape } from './task-shape.js';
 
@@ -77,15 +77,24 @@ const explanationShape = z.strictObject({
   task: taskShape.optional(),
   lease: leaseShape.optional(),
   lock: lockShape.optional(),
+  revocation: revocationShape.optional(),
 });
 
-function explanationOnWire({ because, record, task, lease, lock }: Explanation): z.output<typeof explanationShape> {
+function explanationOnWire({
+  because,
+  record,
+  task,
+  lease,
+  lock,
+  revocation,
+}: Explanation): z.output<typeof explanationShape> {
   return defined({
     because,
     record: record && recordOnWire(record),
     task: task && taskOnWire(task),
     lease: lease && { ...leaseOnWire(lease.lease), ...(lease.dead && { dead_because: lease.dead }) },
     lock: lock && lockOnWire(lock),
+    revocation: revocation && revocationOnWire(revocation),
   });
 }
 
@@ -134,7 +143,7 @@ export const audit: readonly Route[] = [
     method: 'POST',
     path: '/v1/why',
     auth: 'caller',
-    summary: 'Why: a decision, a lease, a task, a lock, or a token',
+    summary: 'Why: a decision, a lease, a task, a lock, a revocation, or a token',
     body: json(z.strictObject({ about: text(16 * 1024) })),
     reply: { 200: explanationShape },
     errors: ['not_found'],

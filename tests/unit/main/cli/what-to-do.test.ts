@@ -316,6 +316,11 @@ describe('the command line says what to do', () => {
     expect(at.asked).toEqual([]);
   });
 
+  it('the list of leases says of which task each is', async () => {
+    at.answer = () => ({ body: { items: [{ id: 'lse_a_1', task: 'tsk_a_9' }] } });
+    expect((await at.mayfly('lease', 'ls')).out).toMatch(/id +task +agent[\s\S]*lse_a_1 +tsk_a_9/);
+  });
+
   it('the receipt of a stop can be asked for, and is printed bare', async () => {
     const preview = { agents: [], tasks: [], leases: 0, credentials: 0, resources: [], at_least: false };
     const revocation = { id: 'rev_a_1', done: true, receipt: 'a.b.c' };
