@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Command } from 'commander';
@@ -30,6 +31,10 @@ const SIGNALS = ['SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGINT'] as const;
 /** How long a command has to stop by itself when what it was given is dead. */
 const STOP_GRACE_MS = 10_000;
 const REVOKED_EXIT_CODE = 3;
+/** As shells count it. */
+const NOT_FOUND_EXIT_CODE = 127;
+const NOT_EXECUTABLE_EXIT_CODE = 126;
+const WHERE_OPTIONS_STAND = 'Options of the command that is run stand after --: mayfly run … -- COMMAND …';
 
 /**
  * `mayfly run`: a command with secrets for as long as it runs. A task that is opened here has a heartbeat and ends with its silence, and in a
@@ -40,6 +45,10 @@ export function runCommand(): Command {
   return new Command('run')
     .description('run a command with secrets for one task; they die with it')
     .argument('<command...>', 'what to run, after --')
+    .configureOutput({
+      outputError: (text, write) =>
+        write(/^error: unknown option (?![\s\S]*Did you mean)/.test(text) ? `${text}${WHERE_OPTIONS_STAND}\n` : text),
+    })
     .option('--task <task>', 'join this task instead of opening one')
     .option('--type <type>', 'open a task of this type')
     .option('--param <name=value>', 'a parameter of the task', collect)
@@ -122,6 +131,7 @@ async function watch(
   dead.addEventListener('abort', stop, { once: true });
   try {
     const status = await exitOf(child);
+    if ('error' in status) return notStarted(words[0] as string, status.error);
     if (isStopped) return { code: REVOKED_EXIT_CODE, problem: 'revoked while it ran' };
     if (status.code === 0) return { code: 0 };
     if (status.signal === null) return { code: status.code ?? 1, problem: `exit status ${status.code}` };
@@ -132,11 +142,28 @@ async function watch(
   }
 }
 
-function exitOf(child: ChildProcess): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
-  return new Promise((resolve, reject) => {
-    child.on('error', ({ message }) => reject(new UsageError(`The command cannot be started: ${message}.`)));
+type Exit = { code: number | null; signal: NodeJS.Signals | null } | { error: NodeJS.ErrnoException };
+
+function exitOf(child: ChildProcess): Promise<Exit> {
+  return new Promise((resolve) => {
+    // Once it runs, an error is that a signal did not reach it.
+    child.on('error', (error) => child.pid === undefined && resolve({ error }));
     child.on('exit', (code, signal) => resolve({ code, signal }));
   });
+}
+
+function notStarted(command: string, { code, message }: NodeJS.ErrnoException): { code: number; problem: string } {
+  if (code === 'ENOENT') {
+    const isThere = command.includes('/') && existsSync(command);
+    say(
+      isThere
+        ? `Error: What the first line of ${command} names to run it is not there.`
+        : `Error: The command ${command} is not found: write its path, or put its folder into PATH.`,
+    );
+    return { code: NOT_FOUND_EXIT_CODE, problem: 'the command was not found' };
+  }
+  say(`Error: The command ${command} cannot be executed (${code ?? message}): name a program that this user may run.`);
+  return { code: NOT_EXECUTABLE_EXIT_CODE, problem: 'the command cannot be executed' };
 }
 
 async function terminate(child: ChildProcess): Promise<void> {

@@ -1,4 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto';
+import { chmodSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { readBundle } from '../../../../src/main/read-bundle.js';
 import { AtBroker } from './at-broker.js';
@@ -58,6 +59,37 @@ describe('the command line says what to do', () => {
       expect(await at.mayfly('lease', 'ls')).toMatchObject({ code: 0, err: '' });
     },
   );
+
+  it.each([
+    ['that is nowhere', () => 'no-such-command', 127, 'The command no-such-command is not found: write its path, or'],
+    [
+      'that is no program',
+      () => at.file('notes', ''),
+      126,
+      'cannot be executed (EACCES): name a program that this user',
+    ],
+    ['whose interpreter is nowhere', () => script('#!/nowhere/sh\n'), 127, 'names to run it is not there'],
+  ])('a command to run %s ends as in a shell, and its task with it', async (_, command, status, says) => {
+    at.answer = () => ({ body: TASK_OF_AN_HOUR });
+    const { code, err } = await at.mayfly('run', '--', command());
+    expect([code, err]).toEqual([status, expect.stringContaining(says)]);
+    expect(at.asked.at(-1)?.url.pathname).toBe('/v1/tasks/tsk_a_1/fail');
+  });
+
+  function script(text: string): string {
+    const path = at.file('script', text);
+    chmodSync(path, 0o755);
+    return path;
+  }
+
+  it('an option of the command to run is told where it belongs, and nothing is done', async () => {
+    const { code, err } = await at.mayfly('run', process.execPath, '-e', '');
+    expect([code, err]).toEqual([1, expect.stringContaining('stand after --: mayfly run … -- COMMAND')]);
+    const typo = await at.mayfly('run', '--secert', 'a=B', '--', 'true');
+    expect(typo.err).toContain('Did you mean --secret?');
+    expect(typo.err).not.toContain('stand after --');
+    expect(at.asked).toEqual([]);
+  });
 
   it.each([
     'MAYFLY_JWT_SVID_FILE',
