@@ -176,21 +176,31 @@ export const ENVIRONMENT: Record<string, string[]> = {
  */
 export function loadConfig(source: { file?: string; env: Record<string, string | undefined> }): Config {
   const written = source.file === undefined ? {} : readYaml(source.file);
+  const variables = new Map<string, string>();
   for (const [name, path] of Object.entries(ENVIRONMENT)) {
     const value = source.env[name];
-    if (value !== undefined && value !== '') place(written, path, path.at(-1) === 'port' ? Number(value) : value);
+    if (value === undefined || value === '') continue;
+    variables.set(path.join('.'), name);
+    // What is no number is left as it is, and told.
+    const isNumber = path.at(-1) === 'port' && !Number.isNaN(Number(value));
+    place(written, path, isNumber ? Number(value) : value);
   }
-  return checkConfig(written);
+  const hint = 'No --config was given: add --config <file>, a YAML file; the environment alone cannot say everything.';
+  return checkConfig(written, { variables, ...(source.file === undefined && { hint }) });
 }
 
-export function checkConfig(written: unknown): Config {
+/** `variables`: which of the settings the environment gave. */
+export function checkConfig(
+  written: unknown,
+  { variables = new Map(), hint }: { variables?: Map<string, string>; hint?: string } = {},
+): Config {
   const checked = configSchema.safeParse(written);
   if (checked.success) return refuseDangerous(checked.data);
-  const problems = checked.error.issues.flatMap((issue) => problemsOf(issue));
+  const problems = checked.error.issues.flatMap((issue) => problemsOf(issue, written, variables));
   throw new BrokerError(
     'invalid_request',
     `The configuration has ${problems.length} problem${problems.length === 1 ? '' : 's'}.`,
-    { problems },
+    { problems, ...(hint !== undefined && { hint }) },
   );
 }
 
@@ -279,7 +289,9 @@ export function readRootKey(path: string): Uint8Array {
 function faultOf(cause: unknown): string {
   const { code, message } = Object(cause) as { code?: unknown; message?: string };
   if (code === 'ENOENT') return 'there is no such file.';
-  return message?.split('\n')[0] ?? 'cannot be read';
+  // A parser's first line ends with a colon when the lines that follow show the place.
+  const said = message?.split('\n')[0]?.replace(/:$/, '') ?? 'cannot be read';
+  return /[.!?]$/.test(said) ? said : `${said}.`;
 }
 
 export function readYaml(path: string): Record<string, unknown> {
@@ -304,15 +316,30 @@ function place(into: Record<string, unknown>, path: string[], value: unknown): v
   at[path.at(-1) as string] = value;
 }
 
-function problemsOf(issue: z.core.$ZodIssue): string[] {
+function problemsOf(issue: z.core.$ZodIssue, written: unknown, variables: Map<string, string>): string[] {
   const path = issue.path.map(String).join('.');
   if (issue.code === 'unrecognized_keys') {
     const known = keysAt(issue.path.map(String));
     return issue.keys.map((key) => `${path ? `${path}.` : ''}${key}: not a setting${suggestion(key, known)}`);
   }
   if (issue.code === 'invalid_key') return [`${path}: ${issue.issues.map((one) => one.message).join(', ')}.`];
-  const missing = issue.code === 'invalid_type' && issue.input === undefined;
-  return [`${path || 'configuration'}: ${missing ? 'is required' : issue.message}.`];
+  if (issue.code === 'invalid_type' && issue.path.reduce(memberOf, written) === undefined)
+    return [`${path}: is required.`];
+  const variable = variables.get(path);
+  const place = variable === undefined ? path || 'configuration' : `${path} (${variable})`;
+  // The value stays unsaid: it may be a secret that stands in the wrong place.
+  const said = issue.code === 'invalid_type' ? `must be a${article(issue.expected)}` : issue.message;
+  return [`${place}: ${said}.`];
+}
+
+function memberOf(at: unknown, name: PropertyKey): unknown {
+  return Object(at)[name];
+}
+
+/** As in `a number`, with an `n` before a vowel; in words of whoever writes YAML. */
+function article(kind: string): string {
+  const expected = { int: 'whole number', record: 'mapping', object: 'mapping', array: 'list' }[kind] ?? kind;
+  return `${/^[aeiou]/.test(expected) ? 'n' : ''} ${expected}`;
 }
 
 function keysAt(path: string[]): string[] {

@@ -38,6 +38,34 @@ describe('what has to be said', () => {
     expect(problemsOf(rest)).toEqual([`${key}: is required.`]);
   });
 
+  it('what is there and of another kind is told as that, and not as missing', () => {
+    const problems = problemsOf(with_({ listen: { port: '72a' }, cell: 7, backends: 'none' }));
+    expect(problems).toEqual(expect.arrayContaining(['listen.port: must be a number.', 'cell: must be a string.']));
+    expect(problems.join()).not.toContain('is required');
+  });
+
+  const loading = (source: Parameters<typeof loadConfig>[0]) => {
+    try {
+      loadConfig(source);
+    } catch (error) {
+      if (error instanceof BrokerError) return error;
+      throw error;
+    }
+    throw new Error('it was read');
+  };
+
+  it('what comes from the environment is told with its variable, and that no file was named', () => {
+    const { detail } = loading({ env: { MAYFLY_LISTEN_PORT: 'foo' } });
+    expect(detail.problems).toContain('listen.port (MAYFLY_LISTEN_PORT): must be a number.');
+    expect(detail.hint).toMatch(/--config <file>/);
+  });
+
+  it('a file that is no YAML is told with what is wrong, in a whole sentence', () => {
+    const file = join(mkdtempSync(join(tmpdir(), 'mayfly-yaml-')), 'mayfly.yaml');
+    writeFileSync(file, 'issuer: a: b\n');
+    expect(loading({ file, env: {} }).message).toMatch(/mayfly\.yaml: .*line 1, column \d+\.$/);
+  });
+
   it('every problem is named at once', () => {
     const problems = problemsOf(with_({ issuer: 'mayfly', cell: 'A', quotas: { per_tree: 0 } }));
     expect(problems.map((problem) => problem.split(':', 1)[0])).toEqual(['issuer', 'cell', 'quotas.per_tree']);
