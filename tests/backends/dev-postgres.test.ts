@@ -1,6 +1,15 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -141,8 +150,10 @@ describe('the PostgreSQL of development and tests', () => {
   }, 90_000);
 
   it('ends by each signal with another server of the same process, whose handler stands beside its own', async () => {
+    // Its user has to reach its data, where that is not us.
+    chmodSync(dataDir, 0o711);
     for (const signal of ['SIGHUP', 'SIGTERM'] as const) {
-      const folders = ['one', 'two'].map((name) => join(dataDir, signal, name));
+      const folders = ['one', 'two'].map((name) => join(dataDir, `${signal}-${name}`));
       const code = `const { startPostgres } = await import(${JSON.stringify(SCRIPT)});
         for (const dataDir of ${JSON.stringify(folders)}) console.log((await startPostgres({ dataDir, durable: false })).pid);
         setInterval(() => {}, 60_000);`;

@@ -1,6 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -115,6 +116,8 @@ describe('the README', () => {
     let url = '';
 
     beforeAll(async () => {
+      // The user of PostgreSQL has to reach its data, which would stay behind elsewhere.
+      chmodSync(dir, 0o711);
       // `npx mayfly` in a clone runs bin/mayfly.js; the shim spares npx its look at the registry.
       mkdirSync(join(dir, 'bin'));
       writeFileSync(

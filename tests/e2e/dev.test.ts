@@ -1,7 +1,16 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join, resolve } from 'node:path';
@@ -44,6 +53,8 @@ interface Dev {
 function dataDir(): string {
   const root = mkdtempSync(join(tmpdir(), 'mayfly-dev-'));
   roots.push(root);
+  // Where PostgreSQL may not run as us, its user has to reach its data: elsewhere they would stay behind.
+  chmodSync(root, 0o711);
   return join(root, 'data');
 }
 

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { until } from '../e2e/brokers.js';
@@ -11,6 +11,8 @@ describeVault('npm start with a real OpenBao', () => {
   let bao: Bao;
 
   beforeAll(async () => {
+    // The user of PostgreSQL has to reach its data, which would stay behind elsewhere.
+    chmodSync(dir, 0o711);
     bao = await startBao();
     writeFileSync(join(dir, 'token'), ROOT, { mode: 0o600 });
   }, 60_000);
