@@ -1,4 +1,5 @@
 import type { AuditRecord } from '../core/audit.js';
+import { counted } from '../core/counted.js';
 import { BrokerError } from '../core/errors.js';
 import { isId } from '../core/ids.js';
 import { type DeadBecause, deadBecause, type LeaseRecord } from '../core/lease.js';
@@ -226,8 +227,8 @@ async function whyRevocation(parts: Parts, caller: Caller, id: string): Promise<
     'every token of it that is older was dead at once',
   ];
   if (lockId !== undefined) because.push(`it came with lock ${lockId}, which forbids new grants as long as it holds`);
-  const counted = found && `${found.leases} tokens and ${found.credentials} credentials`;
-  if (counted) because.push(done ? `it hit ${counted}` : `it hit ${counted} so far; they are still being counted`);
+  const hit = found && `it hit ${counted(found.leases, 'token')} and ${counted(found.credentials, 'credential')}`;
+  if (hit) because.push(done ? hit : `${hit} so far, and is still being counted`);
   const silent = readers.filter(({ acknowledged }) => !acknowledged).map(({ name }) => name);
   if (silent.length > 0) because.push(`not acknowledged by ${silent.join(', ')}`);
   return { revocation, because };

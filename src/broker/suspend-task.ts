@@ -60,5 +60,7 @@ export async function resumeTask(parts: Parts, caller: Caller, request: { task: 
 }
 
 export function taskOver(task: TaskRecord): BrokerError {
-  return new BrokerError('task_over', `The task is over: ${task.state}.`, { reason: task.endReason ?? task.state });
+  const { state, endReason = state } = task;
+  const why = endReason === state ? '' : ` (${endReason})`;
+  return new BrokerError('task_over', `The task is over: ${state}${why}.`, { reason: endReason });
 }

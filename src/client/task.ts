@@ -180,7 +180,7 @@ export class Task implements AsyncDisposable {
   }
 
   #end({ state, end_reason: why }: TaskReply): void {
-    const message = `The task is ${state}${why === undefined ? '' : `: ${why}`}.`;
+    const message = `The task is ${state}${why === undefined || why === state ? '' : `: ${why}`}.`;
     const code = state === 'suspended' ? 'task_suspended' : 'task_over';
     this.#stop(new Revoked({ code, status: 0, message }));
   }

@@ -246,7 +246,7 @@ describe('the command line next to a development broker', () => {
       const task = await open();
       const token = await tokenOf(task);
       const { code, err } = await mayfly([...stopIt(task), '--reason', 'odd refunds']);
-      expect([code, err]).toEqual([1, expect.stringMatching(/1 tokens[\s\S]*Nothing was done/)]);
+      expect([code, err]).toEqual([1, expect.stringMatching(/1 token [\s\S]*Nothing was done/)]);
       expect((await verify(token)).code).toBe(0);
       const unreasoned = await mayfly([...stopIt(task), '--yes']);
       expect([unreasoned.code, unreasoned.err]).toEqual([1, expect.stringContaining('--reason')]);

@@ -192,6 +192,12 @@ describe('ends', () => {
     expect([late.status, late.body.state]).toEqual([200, 'completed']);
   });
 
+  it('whoever goes on with a task that is over hears why it ended', async () => {
+    await post(`/v1/tasks/${world.task}/fail`, { reason: 'no stock' });
+    const late = await post(`/v1/tasks/${world.task}/resume`);
+    expect([late.body.code, late.body.detail]).toEqual(['task_over', 'The task is over: failed (no stock).']);
+  });
+
   it('202: by a ref that is not opened yet; it opens ended', async () => {
     const kept = await post('/v1/tasks/ref:early/cancel');
     expect([kept.status, kept.body]).toEqual([202, { ref: 'early', kept: true }]);

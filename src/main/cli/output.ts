@@ -127,7 +127,7 @@ export function report(error: unknown): number {
   }
   if (error instanceof MayflyError) {
     say(`Error: ${printable(error.message)} (${error.code})`);
-    for (const problem of error.problems) say(`  - ${printable(problem)}`);
+    for (const problem of error.problems) if (problem !== error.message) say(`  - ${printable(problem)}`);
     if (error.hint !== undefined) say(`  ${printable(error.hint)}`);
     if (error.retryAfterSeconds !== undefined) say(`  Try again in ${error.retryAfterSeconds} s.`);
     if (error.policyIds.length > 0) say(`  Policies: ${error.policyIds.join(', ')}`);

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Command } from 'commander';
 import type { Mayfly, PreviewReply, RevocationReply } from '../../client/mayfly.js';
+import { counted } from '../../core/counted.js';
 import { SELECTOR_MEMBERS, type Selector } from '../../core/selector.js';
 import { agentOf, spiffeIdOf } from './agent-option.js';
 import { askPerson } from './ask-person.js';
@@ -139,7 +140,7 @@ export function selectorOf(pairs: string[]): Selector {
 function sayPreview(preview: PreviewReply): void {
   const more = preview.at_least ? ' at least' : '';
   say(
-    `This hits${more} ${preview.leases} tokens and ${preview.credentials} credentials of ${preview.agents.length} agents in ${preview.tasks.length} tasks:`,
+    `This hits${more} ${counted(preview.leases, 'token')} and ${counted(preview.credentials, 'credential')} of ${counted(preview.agents.length, 'agent')} in ${counted(preview.tasks.length, 'task')}${preview.agents.length > 0 ? ':' : '.'}`,
   );
   for (const agent of preview.agents.slice(0, 10)) say(`  ${agent}`);
   if (preview.agents.length > 10) say(`  … and ${preview.agents.length - 10} more`);
@@ -162,7 +163,9 @@ async function followProgress(mayfly: Mayfly, made: RevocationReply, preview: Pr
         ? BAR_WIDTH
         : Math.min(BAR_WIDTH - 1, Math.floor((BAR_WIDTH * (leases + credentials)) / whole));
       const bar = '#'.repeat(filled).padEnd(BAR_WIDTH);
-      process.stderr.write(`\r[${bar}] ${leases} tokens, ${credentials} credentials, ${agents} agents`);
+      process.stderr.write(
+        `\r[${bar}] ${counted(leases, 'token')}, ${counted(credentials, 'credential')}, ${counted(agents, 'agent')}`,
+      );
     }
     if (now.done) {
       if (process.stderr.isTTY) process.stderr.write('\n');

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { isPerson } from '../../client/identity.js';
 import { type Mayfly, NotFound, type SecretReply, Unavailable } from '../../client/mayfly.js';
-import { didYouMean } from '../../core/did-you-mean.js';
+import { didYouMean, suggestion } from '../../core/did-you-mean.js';
 import { connect } from './connection.js';
 import { encryptCommand } from './encrypt-secret.js';
 import { secondsOf } from './option-values.js';
@@ -51,6 +51,13 @@ export async function explained(mayfly: Mayfly, name: string, error: unknown): P
   throw error;
 }
 
+/** `password` is `data.password`, as with other tools; what is near to a field on top is that one mistyped. */
+function dataField(field: string): string {
+  const first = field.split('.', 1)[0] as string;
+  if (FIELDS.some((one) => one.startsWith(first))) return field;
+  return suggestion(first, FIELDS) === '' ? `data.${field}` : field;
+}
+
 /** `mayfly secret get|ls|encrypt` */
 export function secretCommand(): Command {
   const secret = new Command('secret').description('secrets for a task');
@@ -62,6 +69,7 @@ export function secretCommand(): Command {
     .action(async (name: string, _: unknown, command: Command) => {
       const flags = command.optsWithGlobals<Flags & { task?: string; ttl?: string }>();
       if (flags.task === undefined) throw new UsageError('A secret is for a task: add --task.');
+      if (flags.field !== undefined) flags.field = dataField(flags.field);
       checkField(flags, FIELDS);
       const { mayfly, identity } = await connect(flags);
       if (isPerson(identity)) {

@@ -1,5 +1,6 @@
 import { Command } from 'commander';
-import type { KeptEnd, Mayfly, OpenedReply } from '../../client/mayfly.js';
+import type { KeptEnd, Mayfly, OpenedReply, TaskReply, VerdictsReply } from '../../client/mayfly.js';
+import { counted } from '../../core/counted.js';
 import { agentsOption } from './agent-option.js';
 import { collect, connect } from './connection.js';
 import { pairsOf, secondsOf } from './option-values.js';
@@ -90,17 +91,17 @@ export function taskCommand(): Command {
     showPage(page, flags, COLUMNS);
   });
   task.command('watch <task>').description('follow a task until it is over').action(watch);
-  for (const [name, state] of [
-    ['complete', 'done: everything given for it is dead'],
-    ['fail', 'given up'],
-    ['cancel', 'called off'],
+  for (const [name, ending, description] of [
+    ['complete', 'completed', 'done: everything given for it is dead'],
+    ['fail', 'failed', 'given up'],
+    ['cancel', 'cancelled', 'called off'],
   ] as const) {
     task
       .command(`${name} <task>`)
-      .description(state)
+      .description(description)
       .option('--reason <text>', 'goes into the record')
       .action((id: string, own: { reason?: string }, command: Command) =>
-        withTask(command, (mayfly) => mayfly.tasks[name](id, own.reason)),
+        withTask(command, (mayfly) => mayfly.tasks[name](id, own.reason), ending),
       );
   }
   task
@@ -123,11 +124,18 @@ export function taskCommand(): Command {
   return task;
 }
 
-async function withTask(command: Command, act: (mayfly: Mayfly) => Promise<unknown>): Promise<void> {
+/** `ending`: the state that the task ought to be in after it. */
+async function withTask(command: Command, act: (mayfly: Mayfly) => Promise<unknown>, ending?: string): Promise<void> {
   const flags = command.optsWithGlobals<Flags>();
   checkField(flags, FIELDS);
   const { mayfly } = await connect(flags);
   const reply = (await act(mayfly)) as Row;
+  const state = reply['state'];
+  if (ending !== undefined && state !== undefined && state !== ending) {
+    const by = reply['ended_by'] === undefined ? '' : ` by ${reply['ended_by']}`;
+    const why = reply['end_reason'] === undefined ? '' : `: ${reply['end_reason']}`;
+    say(`The task was over already, ${state}${by}${why}; the first end stands.`);
+  }
   shown(reply, flags, `The task is ${reply['state'] ?? 'not opened yet: its end is kept'}.`);
 }
 
@@ -184,13 +192,33 @@ async function context(
 ): Promise<void> {
   const flags = command.optsWithGlobals<Flags>();
   if (!own.dryRun) checkField(flags, FIELDS);
+  const patch = pairsOf(pairs, 'context', null);
   const { mayfly } = await connect(flags);
-  const reply = await mayfly.tasks.setContext(id, pairsOf(pairs, 'context', null), {
+  // The change itself is answered before everything is judged by it.
+  const before = own.dryRun ? undefined : await mayfly.tasks.setContext(id, patch, { dryRun: true });
+  const reply = await mayfly.tasks.setContext(id, patch, {
     ...(own.generation !== undefined && { generation: Number(own.generation) }),
     ...(own.dryRun && { dryRun: true }),
   });
   for (const warning of reply.warnings ?? []) say(`Warning: ${warning}`);
+  if (before?.preview) sayDying(reply.task, before.preview);
   if (reply.preview) show({ ...reply.preview } as Row, flags);
   else shown(reply.task as unknown as Row, flags, `The context was changed: generation ${reply.task.generation}.`);
   if (own.dryRun) say('Nothing was changed.');
 }
+
+/** What a change of the context lets die, as far as it was known right before. */
+function sayDying(
+  { on_context_change: onChange }: TaskReply,
+  { dying, revoked, at_least: atLeast }: VerdictsReply,
+): void {
+  if (onChange === 'revoke') {
+    say('Everything given for the task before is dead: it was opened so.');
+    return;
+  }
+  say(`${atLeast ? 'At least ' : ''}${counted(dying, 'lease')} of the task ${dying === 1 ? 'dies' : 'die'} of it.`);
+  for (const { lease, agent, reason } of revoked.slice(0, DYING_SHOWN_MAX)) say(`  ${lease} of ${agent}: ${reason}`);
+  if (dying > DYING_SHOWN_MAX) say(`  … and ${dying - DYING_SHOWN_MAX} more`);
+}
+
+const DYING_SHOWN_MAX = 10;

@@ -237,6 +237,42 @@ describe('the command line says what to do', () => {
     expect(at.asked.map(({ url }) => url.pathname)).toEqual(['/v1/secrets/orders-db', '/v1/leases/lse_a_1/revoke']);
   });
 
+  it('a field of the value may be named as with other tools, without data', async () => {
+    at.answer = () => ({ body: SECRET });
+    const { code, out } = await at.mayfly(...GET, '--field', 'password');
+    expect([code, out]).toEqual([0, 'p\n']);
+  });
+
+  it('an end of a task that is over in another way is told with the end that stands', async () => {
+    at.answer = () => ({ body: { id: 'tsk_a_1', state: 'failed', ended_by: 'alice', end_reason: 'no stock' } });
+    const { code, err } = await at.mayfly('task', 'complete', 'tsk_a_1');
+    expect([code, err]).toEqual([0, 'The task was over already, failed by alice: no stock; the first end stands.\n']);
+    expect((await at.mayfly('task', 'fail', 'tsk_a_1')).err).toBe('');
+  });
+
+  it('a change of the context tells what dies of it', async () => {
+    const dying = { lease: 'lse_a_1', agent: 'spiffe://dev.mayfly/agent/refunds', reason: 'risk is high' };
+    const preview = { kept: 2, dying: 1, revoked: [dying], at_least: false };
+    at.answer = ({ body }) => ({ body: { task: TASK_OF_AN_HOUR, ...(body['dry_run'] ? { preview } : {}) } });
+    const { code, err } = await at.mayfly('task', 'context', 'tsk_a_1', 'risk=high');
+    expect([code, err]).toEqual([0, `1 lease of the task dies of it.\n  lse_a_1 of ${dying.agent}: risk is high\n`]);
+    expect(at.asked.map(({ body }) => body['dry_run'] ?? false)).toEqual([true, false]);
+  });
+
+  it('the one problem of a request is told once', async () => {
+    const detail = 'params.order_id: required by refund.';
+    at.answer = () => ({ status: 400, body: { code: 'invalid_request', detail, problems: [detail, 'another'] } });
+    const { err } = await at.mayfly('task', 'start', '--type', 'refund');
+    expect(err).toBe(`Error: ${detail} (invalid_request)\n  - another\n`);
+  });
+
+  it('one of a thing is one', async () => {
+    const preview = { agents: ['a'], tasks: ['t', 'u'], leases: 1, credentials: 0, resources: [], at_least: false };
+    at.answer = () => ({ body: { preview, warnings: [] } });
+    const { err } = await at.mayfly('stop', 'team=x', '--reason', 'x');
+    expect(err).toContain('This hits 1 token and 0 credentials of 1 agent in 2 tasks:');
+  });
+
   it('a credential that could neither be printed nor given back is named', async () => {
     at.answer = ({ url }) =>
       url.pathname.startsWith('/v1/secrets') ? { body: SECRET } : { status: 503, body: { code: 'unavailable' } };

@@ -1,0 +1,4 @@
+/** `1 token`, `2 tokens`. */
+export function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}
