@@ -157,6 +157,25 @@ describe('the command line next to a development broker', () => {
       expect((await verify(`${token}x`)).code).toBe(3);
     });
 
+    it('whoever acts as nobody that is declared hears who may have been meant', async () => {
+      const { code, err } = await mayfly(['task', 'start', '--as', '/agent/refnds']);
+      expect([code, err]).toEqual([
+        3,
+        expect.stringContaining('--as: nobody declared /agent/refnds; did you mean /agent/refunds?'),
+      ]);
+      expect((await mayfly(['task', 'start', '--as', '/tool/orders'])).err).not.toContain('--as');
+    });
+
+    it('a stop of a name that is mistyped is not done, and one that is declared no more can be', async () => {
+      const words = ['stop', 'agent=/agent/refnds', '--reason', 'drill', '--yes'];
+      const mistyped = await mayfly(words);
+      expect([mistyped.code, mistyped.err]).toEqual([
+        1,
+        expect.stringMatching(/Nothing was done: .*agent\/refunds"\? Add --undeclared/),
+      ]);
+      expect(await good(...words, '--undeclared', '--field', 'lock')).toMatch(/^lck_/);
+    });
+
     it('nothing but the conventional 141 when the reader of the output has left', async () => {
       const child = spawn(process.execPath, [BIN, 'task', 'ls'], {
         stdio: ['ignore', 'pipe', 'pipe'],

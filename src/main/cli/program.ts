@@ -14,6 +14,7 @@ import { revokeCommand, stopCommand } from './revoke.js';
 import { runCommand } from './run.js';
 import { secretCommand } from './secret.js';
 import { startCommand } from './start.js';
+import { sayWhoWasMeant } from './stranger.js';
 import { taskCommand } from './task.js';
 import { tokenCommand, verifyCommand } from './token.js';
 
@@ -70,12 +71,19 @@ function common(command: Command): void {
 
 /** Runs a command line; the exit code is 0 ok, 1 usage, 2 server, 3 denied, 4 waiting. */
 export async function run(argv: readonly string[]): Promise<void> {
+  let as: string | undefined;
   try {
     await program()
+      .hook('preAction', (_, command) => {
+        as = command.optsWithGlobals<{ as?: string }>().as;
+      })
       .exitOverride()
       .parseAsync([...argv]);
   } catch (error) {
     if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 1;
-    else process.exitCode = report(error);
+    else {
+      process.exitCode = report(error);
+      await sayWhoWasMeant(as, error);
+    }
   }
 }
