@@ -7,7 +7,7 @@ import type { Caller } from './caller.js';
 import { mustBeWellFormed } from './context-problem.js';
 import type { Parts } from './parts.js';
 import { mustControl, reachTask, type TaskInReach } from './permitted.js';
-import { previewVerdicts, type Verdicts } from './re-evaluate.js';
+import { previewEnd, previewVerdicts, type Verdicts } from './re-evaluate.js';
 import { notFound, record, recordingRefusals } from './refusal.js';
 import { taskOver } from './suspend-task.js';
 
@@ -45,8 +45,10 @@ export async function changeContext(
     const warnings = undeclaredKeysIn(bundleOf(parts, reach), saidBy(request.context, task));
     if (request.dryRun) {
       const asIf = (tasks: TaskRecord[]) => tasks.map((one) => (one.id === task.id ? { ...one, context } : one));
-      const policy = parts.policies.of(reach.reading.bundle);
-      return { task, preview: await previewVerdicts(parts, { task: task.id }, policy, asIf), warnings };
+      const preview = revoke
+        ? await previewEnd(parts, { task: task.id }, 'its task was opened to lose everything when its context changes')
+        : await previewVerdicts(parts, { task: task.id }, parts.policies.of(reach.reading.bundle), asIf);
+      return { task, preview, warnings };
     }
     const outcome = await parts.ledger.changeContext({
       taskId: task.id,

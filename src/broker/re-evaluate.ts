@@ -83,9 +83,20 @@ export async function previewVerdicts(
   policy: PreparedPolicy,
   asIf: (tasks: TaskRecord[]) => TaskRecord[] = (tasks) => tasks,
 ): Promise<Verdicts> {
+  return verdictsOf(judgeAll(parts, filter, policy, undefined, asIf));
+}
+
+/** The same where nobody judges: all of a task dies, for this reason. */
+export async function previewEnd(parts: Parts, filter: { task: string }, reason: string): Promise<Verdicts> {
+  return verdictsOf(judgeAll(parts, filter, undefined, 0), reason);
+}
+
+async function verdictsOf(pages: AsyncIterable<Judged[]>, ofAll?: string): Promise<Verdicts> {
   const verdicts: Verdicts = { kept: 0, dying: 0, revoked: [], atLeast: false };
-  for await (const page of judgeAll(parts, filter, policy, undefined, asIf)) {
-    for (const { lease, reason } of page) {
+  for await (const page of pages) {
+    for (const judged of page) {
+      const { lease } = judged;
+      const reason = ofAll ?? judged.reason;
       if (reason === undefined) verdicts.kept++;
       else if (++verdicts.dying <= NAMED_MAX) verdicts.revoked.push({ lease: lease.id, agent: lease.agent, reason });
     }

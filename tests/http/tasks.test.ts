@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { BrokerError } from '../../src/core/errors.js';
+import { svid } from '../fakes/identity.js';
 import { EMAILS, ORCHESTRATOR, REFUNDS } from '../fakes/policy.js';
-import { NAMES, openWorld, TASK, type World } from './world.js';
+import { NAMES, openWorld, TASK, tokenForm, type World } from './world.js';
 
 let world: World;
 beforeEach(async () => {
@@ -230,6 +231,23 @@ describe('PATCH /v1/tasks/{id}/context', () => {
     expect(body.task.generation).toBe(
       (await world.send('orchestrator', 'GET', `/v1/tasks/${world.task}`)).body.generation,
     );
+  });
+
+  it('200: a dry run of a task that loses everything by any change says so, of each lease', async () => {
+    const json = { ...TASK, on_context_change: 'revoke' };
+    const { id } = (await world.send('orchestrator', 'POST', '/v1/tasks', { json })).body;
+    const token = await world.call('POST', '/oauth2/token', { form: tokenForm(svid(REFUNDS), id) });
+    expect(token.status).toBe(200);
+    const change = (dry: boolean) =>
+      world.send('orchestrator', 'PATCH', `/v1/tasks/${id}/context`, {
+        json: { context: { risk: 'low' }, dry_run: dry },
+      });
+    expect((await change(true)).body.preview).toMatchObject({
+      kept: 0,
+      dying: 1,
+      revoked: [{ agent: REFUNDS, reason: expect.stringContaining('lose everything') }],
+    });
+    expect((await change(false)).status).toBe(200);
   });
 
   it.each([true, false])('200: a misspelt key is told (dry_run: %s), but for taking it away again', async (dryRun) => {
