@@ -107,10 +107,12 @@ export async function listRevocations(
   });
 }
 
+/** Newest first: the one that was just set is looked for most. */
 export async function listLocks(parts: Parts, caller: Caller): Promise<LockRecord[]> {
   return recordingRefusals(parts, caller, { action: 'list_locks' }, async () => {
     mustOperate(parts, caller, 'view', { bound: false });
-    return parts.views.locks(parts.clock.now());
+    const locks = await parts.views.locks(parts.clock.now());
+    return [...locks].sort((a, b) => b.createdAtMs - a.createdAtMs);
   });
 }
 

@@ -288,6 +288,7 @@ describe('the command line next to a development broker', () => {
       const yes = typed('odd refunds\ny\n');
       expect([yes.status, yes.stdout]).toEqual([0, expect.stringMatching(/Effective now; lock lck_[\s\S]*\[#{20}\]/)]);
       expect((await verify(token)).code).toBe(3);
+      // The newest is first, whichever others there are.
       const [lock] = await json('lock', 'ls');
       expect(lock).toMatchObject({ reason: 'odd refunds', selector: { task } });
       expect(await good('lock', 'lift', lock.id, '--field', 'state')).toBe('requested');
