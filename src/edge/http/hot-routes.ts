@@ -8,7 +8,7 @@ interface Found {
 }
 
 /**
- * Finds what is asked for most without Express, which costs as much as the rest of the way in. Only what fits in method and path is found; for
+ * Finds what is asked for most without Express, which was a tenth of a broker's time under load. Only what fits in method and path is found; for
  * anything else Express knows what is wrong with it. The head of the request has been checked: a path has one spelling, and decodes.
  */
 export function hotRoutes(routes: readonly Route[]): (head: RequestHead) => Found | undefined {

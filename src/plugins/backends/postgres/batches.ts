@@ -69,10 +69,19 @@ export class Batches<Item, Result> {
       });
     } catch (error) {
       if (batch.length > 1 && this.#settings.mayBeOne(error)) {
-        await Promise.all(batch.map((one) => this.#run([one])));
+        await this.#runOneByOne(batch);
       } else {
         for (const { reject } of batch) reject(error);
       }
     }
+  }
+
+  /** No more of them at a time than batches: each may wait long for what the batch failed at. */
+  async #runOneByOne(batch: Waiting<Item, Result>[]): Promise<void> {
+    const left = batch.values();
+    const hand = async () => {
+      for (const one of left) await this.#run([one]);
+    };
+    await Promise.all(Array.from({ length: Math.min(this.#settings.inFlightMax, batch.length) }, hand));
   }
 }

@@ -13,6 +13,8 @@ function collecting(
 ) {
   const ran: number[][] = [];
   const gates: (() => void)[] = [];
+  let atOnce = 0;
+  let most = 0;
   const batches = new Batches<number, number>({
     max: settings.max ?? 3,
     collectMs: settings.collectMs ?? 1,
@@ -21,7 +23,10 @@ function collecting(
     mayBeOne: () => settings.mayBeOne ?? true,
     run: async (items) => {
       ran.push(items);
+      atOnce += 1;
+      most = Math.max(most, atOnce);
       await new Promise<void>((resolve) => gates.push(resolve));
+      atOnce -= 1;
       if (settings.fails?.(items)) throw new Error(`failed: ${items}`);
       return items.map((item) => item * 10);
     },
@@ -38,7 +43,7 @@ function collecting(
       await Promise.race([end, new Promise((resolve) => setImmediate(resolve))]);
     }
   };
-  return { batches, ran, go };
+  return { batches, ran, go, atOnceMax: () => most };
 }
 
 describe('what comes within a moment', () => {
@@ -81,6 +86,14 @@ describe('what comes within a moment', () => {
     await go(results);
     expect(ran.map((items) => items.length)).toEqual([3, 3, 3, 2]);
     expect(await results).toEqual(Array.from({ length: 11 }, (_, at) => at * 10));
+  });
+
+  it('is done one by one, and no more of them at a time than batches may be in flight', async () => {
+    const { batches, ran, go, atOnceMax } = collecting({ max: 5, inFlightMax: 1, fails: (items) => items.length > 1 });
+    const results = Promise.all([1, 2, 3, 4, 5].map((item) => batches.add(item)));
+    await go(results);
+    expect(ran).toEqual([[1, 2, 3, 4, 5], [1], [2], [3], [4], [5]]);
+    expect([await results, atOnceMax()]).toEqual([[10, 20, 30, 40, 50], 1]);
   });
 
   it('is done one by one when one of it may be to blame: the others succeed', async () => {
