@@ -214,6 +214,7 @@ describe.each(STORE_NAMES)('a store of less than the promised profile: %s', (nam
         { name: expect.stringMatching(why), advice: expect.any(String) },
       ]);
       expect(world.health.grantsClosed()).toMatch(why);
+      await world.health.check();
       await expect(world.mint(task)).rejects.toMatchObject({ code: 'unavailable' });
       await expect(world.openTask()).rejects.toMatchObject({ code: 'unavailable' });
       expect(await operatorToken(world, cellOf(task))).toEqual({ outcome: 'committed' });
@@ -225,6 +226,11 @@ describe.each(STORE_NAMES)('a store of less than the promised profile: %s', (nam
     await world.health.check();
     expect(world.health.grantsClosed()).toBeUndefined();
     await world.openTask();
+    // Told once each, however often it was looked at.
+    expect(world.events.filter(({ event }) => event.startsWith('grants.'))).toEqual([
+      { event: 'grants.closed', level: 'error', problem: expect.stringMatching(why) },
+      { event: 'grants.open', level: 'info' },
+    ]);
   });
 
   it('with less than a fifth of its memory left, grants are refused and revoking goes on, also when it is full', async () => {
